@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Agent <-> runner, over an inherited unix stream socket: one JSON object a line, UTF-8, at most 1 MiB.
+
+    agent                              runner
+    Start                        ->
+                                 <-    Loaded           the variant is loaded and warmed up
+                                 <-    SelfTested       golden samples were run; not passed => the runner exits 5
+    Serve                        ->                     (only now does it accept connections)
+                                 <-    Serving
+                                 <-    Figures, Result  from now on
+    Acked                        ->                     results up to a number are durable
+    Drain                        ->                     stop accepting, finish what is there
+                                 <-    Drained          then exit 0
+    end of file on the socket means the agent died: the runner goes on serving until it is told or killed.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Start(Struct, frozen=True, kw_only=True, tag="start"):
+    workload: str
+    bundle_dir: str  # unpacked bundle: skerry.json, model files and self-test by their manifest paths
+    variant: str
+    listen_fd: int  # inherited listening TCP socket
+    memory_limit_mib: int = 0  # 0 = none
+    figures_seconds: float = 2.0
+    probe_seconds: float = 1.0  # an idle runner runs a self-test sample this often; 0 = never
+    linger_seconds: float = 5.0  # how long a draining runner keeps idle keep-alive connections
+
+
+class Serve(Struct, frozen=True, kw_only=True, tag="serve"):
+    pass
+
+
+class Drain(Struct, frozen=True, kw_only=True, tag="drain"):
+    pass
+
+
+class Acked(Struct, frozen=True, kw_only=True, tag="acked"):
+    through: int
+
+
+Command = Start | Serve | Drain | Acked
+
+
+class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
+    load_ms: float
+    rss_mib: float
+    engine: str
+
+
+class SelfTested(Struct, frozen=True, kw_only=True, tag="self-tested"):
+    passed: bool
+    samples: int
+    problem: str = ""
+    latency_p50_ms: float = 0.0
+
+
+class Serving(Struct, frozen=True, kw_only=True, tag="serving"):
+    pid: int
+
+
+class Figures(Struct, frozen=True, kw_only=True, tag="figures"):
+    window_seconds: float
+    requests: int
+    errors: int
+    latency_p50_ms: float
+    latency_p95_ms: float
+    latency_p99_ms: float
+    probes: int
+    rss_mib: float
+
+
+class Result(Struct, frozen=True, kw_only=True, tag="result"):
+    n: int  # grows by one per runner process
+    event_id: str
+    at: float
+    outputs: dict[str, list[float | int | str | bool]]
+    request_id: str = ""
+
+
+class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
+    code: str
+    message: str
+
+
+class Drained(Struct, frozen=True, kw_only=True, tag="drained"):
+    unsent: int = 0
+
+
+Event = Loaded | SelfTested | Serving | Figures | Result | Failed | Drained

@@ -72,7 +72,9 @@ class DigestMismatch(ArtefactError):
 class SelfTestFailed(ArtefactError):
     code = "SKY-1005"
     template = "self-test of variant {variant} failed: {problem}"
-    advice = "The variant does not answer like its reference; fix or drop the variant, or widen its tolerance knowingly."
+    advice = (
+        "The variant does not answer like its reference; fix or drop the variant, or widen its tolerance knowingly."
+    )
 
 
 class SchemaError(ArtefactError):
@@ -199,7 +201,9 @@ class RoadError(SkerryError):
 class HubUnreachable(RoadError):
     code = "SKY-3001"
     template = "cannot reach {url}: {problem}"
-    advice = "Is the hub running and the address right? Start one with `skerry up`, choose one with --hub or SKERRY_HUB."
+    advice = (
+        "Is the hub running and the address right? Start one with `skerry up`, choose one with --hub or SKERRY_HUB."
+    )
 
 
 class DownloadBroken(RoadError):

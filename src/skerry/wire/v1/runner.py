@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Agent <-> runner, over an inherited unix stream socket: one JSON object a line, UTF-8, at most 1 MiB.
 
-    agent                              runner
-    Start                        ->
-                                 <-    Loaded           the variant is loaded and warmed up
-                                 <-    SelfTested       golden samples were run; not passed => the runner exits 5
-    Serve                        ->                     (only now does it accept connections)
-                                 <-    Serving
-                                 <-    Figures, Result  from now on
-    Acked                        ->                     results up to a number are durable
-    Drain                        ->                     stop accepting, finish what is there
-                                 <-    Drained          then exit 0
-    end of file on the socket means the agent died: the runner goes on serving until it is told or killed.
+agent                              runner
+Start                        ->
+                             <-    Loaded           the variant is loaded and warmed up
+                             <-    SelfTested       golden samples were run; not passed => the runner exits 5
+Serve                        ->                     (only now does it accept connections)
+                             <-    Serving
+                             <-    Figures, Result  from now on
+Acked                        ->                     results up to a number are durable
+Drain                        ->                     stop accepting, finish what is there
+                             <-    Drained          then exit 0
+end of file on the socket means the agent died: the runner goes on serving until it is told or killed.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 
 class Clock(Protocol):
@@ -56,7 +56,7 @@ class Reply(Protocol):
     def body(self, *, limit: int) -> bytes:
         """The whole body; raises TooMuchData above `limit` bytes."""
 
-    def __enter__(self) -> Reply: ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc: object) -> None: ...
 

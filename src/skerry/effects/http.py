@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import TracebackType
+from typing import Self
 from urllib.parse import urlsplit
 
 import urllib3
@@ -43,7 +44,7 @@ class UrllibReply:
             parts.append(chunk)
         return b"".join(parts)
 
-    def __enter__(self) -> UrllibReply:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

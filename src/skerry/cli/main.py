@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entry point of `skerry`. Help and version are answered from a table, before click is even imported."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from skerry.cli.verbs import help_text
+
+_HELP: tuple[list[str], ...] = ([], ["-h"], ["--help"], ["help"])
+
+
+def main() -> None:
+    """Run the command line of this process and exit with a code of `exit_codes.ExitCode`."""
+    arguments, debug = split_debug(sys.argv[1:])
+    if arguments in _HELP:
+        sys.stdout.write(help_text())
+        return
+    from skerry.cli.program import run
+
+    code = run(arguments, debug=debug or bool(os.environ.get("SKERRY_DEBUG")))
+    if code:
+        sys.exit(code)
+
+
+def split_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    """`--debug` may stand anywhere before `--`: whoever needs it appends it to the line that just failed."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    head = [argument for argument in arguments[:end] if argument != "--debug"]
+    return [*head, *arguments[end:]], len(head) != end
+
+
+if __name__ == "__main__":
+    main()

@@ -293,7 +293,7 @@ class HubError(SkerryError):
 class BadRequest(HubError):
     code = "SKY-5001"
     template = "the request is not valid: {problem}"
-    advice = "See /docs on the hub for the shape of each request."
+    advice = "See /schema/openapi.json on the hub for the shape of each request."
 
 
 class Unauthenticated(HubError):
@@ -355,6 +355,22 @@ class DatabaseUnavailable(HubError):
     code = "SKY-5012"
     template = "the database does not answer: {problem}"
     advice = "Check the database server; the hub goes on by itself when it is back."
+
+
+class UnknownAddress(HubError):
+    code = "SKY-5013"
+    template = "there is nothing at {path}"
+    advice = "See /schema/openapi.json on the hub for every address it has."
+
+
+class WrongMethod(HubError):
+    code = "SKY-5014"
+    template = "{method} is not allowed on {path}"
+
+
+class UnsupportedContent(HubError):
+    code = "SKY-5015"
+    template = "content of type or encoding {kind} is not understood here"
 
 
 # --- SKY-6xxx: an inference request cannot be answered -------------------------------------------------------------------

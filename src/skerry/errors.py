@@ -466,3 +466,15 @@ class InputMissing(UsageError):
     code = "SKY-7007"
     template = "{path}: no such file or folder"
     advice = "Check the path."
+
+
+class HubNotChosen(UsageError):
+    code = "SKY-7008"
+    template = "no hub chosen"
+    advice = "Name one with --hub or SKERRY_HUB, remember one with `skerry login URL`, or start one with `skerry up`."
+
+
+class NotConfirmed(UsageError):
+    code = "SKY-7009"
+    template = "{what} was not confirmed"
+    advice = "Nothing was changed; without a terminal, confirm with --yes."

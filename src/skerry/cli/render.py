@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Output of lists and single things: `-o table|wide|json|yaml|name`.
+
+Tables are drawn by Rich on a terminal and are plain aligned text everywhere else (a pipe, NO_COLOR, TERM=dumb), so that
+awk and grep see what people see. Programs use `-o json`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Generic, TextIO, TypeVar
+
+import click
+import msgspec
+
+from skerry.cli.plain import plain
+
+T = TypeVar("T")
+
+# Never the only sign: the word itself is always there.
+_COLOURS = {
+    **dict.fromkeys(("committed", "done", "passed", "online", "ok"), "green"),
+    **dict.fromkeys(("failed", "undone", "refused", "fell-back", "revoked", "broken", "quarantined"), "red"),
+    **dict.fromkeys(("paused", "undoing", "soaking", "offline", "silent", "warning"), "yellow"),
+    **dict.fromkeys(("running", "fetching", "self-testing", "switching", "assigned"), "cyan"),
+}
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Output(StrEnum):
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column(Generic[T]):
+    header: str
+    cell: Callable[[T, float], str]  # the thing and `now`
+    wide: bool = False  # only with -o wide
+    right: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing(Generic[T]):
+    """How one kind of thing is listed."""
+
+    kind: str
+    columns: tuple[Column[T], ...]
+    name: Callable[[T], str]
+    empty: str  # what to say, and do next, when there is none
+
+
+def colourful(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def clean(text: str) -> str:
+    """Control characters shown as `?`: names and details come from devices and must not drive the terminal."""
+    return _UNPRINTABLE.sub("?", text)
+
+
+def show_list(items: Sequence[T], listing: Listing[T], *, output: Output, now: float) -> None:
+    if output in {Output.JSON, Output.YAML}:
+        dump(items, output)
+    elif output is Output.NAME:
+        for item in items:
+            click.echo(f"{listing.kind}/{clean(listing.name(item))}")
+    elif items:
+        columns = [column for column in listing.columns if output is Output.WIDE or not column.wide]
+        rows = [[clean(column.cell(item, now)) for column in columns] for item in items]
+        table(columns, rows)
+    else:
+        click.echo(listing.empty, err=True)
+
+
+def table(columns: Sequence[Column[Any]], rows: Sequence[Sequence[str]]) -> None:
+    if colourful(sys.stdout):
+        _rich_table(columns, rows)
+    else:
+        click.echo("\n".join(aligned([[column.header for column in columns], *rows])))
+
+
+def aligned(rows: Sequence[Sequence[str]], *, gap: str = "  ") -> list[str]:
+    """Rows as lines with columns of equal width; no trailing blanks."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [gap.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def pairs(facts: Mapping[str, str]) -> list[str]:
+    """`Name:  value` lines of a description; empty values are left out."""
+    kept = [[clean(name) + ":", clean(value)] for name, value in facts.items() if value]
+    return aligned(kept) if kept else []
+
+
+def styled(word: str) -> str:
+    """The word in its colour, for a terminal; use only where `colourful` holds."""
+    return click.style(word, fg=_COLOURS[word]) if word in _COLOURS else word
+
+
+def dump(value: object, output: Output) -> None:
+    builtin = plain(value)
+    if output is Output.JSON:
+        click.echo(msgspec.json.format(msgspec.json.encode(builtin), indent=2))
+    else:
+        click.echo(yaml_text(builtin), nl=False)
+
+
+def yaml_text(value: object) -> str:
+    from ruamel.yaml import YAML
+
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    text = io.StringIO()
+    writer.dump(value, text)
+    return text.getvalue()
+
+
+def _rich_table(columns: Sequence[Column[Any]], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        drawn.add_column(column.header, justify="right" if column.right else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    Console(highlight=False).print(drawn)

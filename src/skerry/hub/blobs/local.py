@@ -10,8 +10,9 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from skerry.effects.disk import fsync_folder
 from skerry.errors import DigestMismatch, NotFound, PayloadTooLarge, StorageError
@@ -123,18 +124,20 @@ async def _batches(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield b"".join(gathered)
 
 
-def _create(path: Path) -> BinaryIO:
+def _create(path: Path) -> FileIO:
+    """Unbuffered: after a failed write there is nothing left that closing would try to write again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("xb")
+    return path.open("xb", buffering=0)
 
 
-def _append(file: BinaryIO, hasher: hashlib._Hash, batch: bytes) -> None:
+def _append(file: FileIO, hasher: hashlib._Hash, batch: bytes) -> None:
     hasher.update(batch)
-    file.write(batch)
+    rest = memoryview(batch)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
-def _settle(file: BinaryIO) -> None:
-    file.flush()
+def _settle(file: FileIO) -> None:
     os.fsync(file.fileno())
 
 

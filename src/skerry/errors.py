@@ -357,6 +357,12 @@ class DatabaseUnavailable(HubError):
     advice = "Check the database server; the hub goes on by itself when it is back."
 
 
+class StaleVersion(Conflict):
+    code = "SKY-5013"
+    template = "{kind} {name} changed meanwhile"
+    advice = "Someone else was faster; look at it again and repeat the command if it is still wanted."
+
+
 class UnknownAddress(HubError):
     code = "SKY-5013"
     template = "there is nothing at {path}"

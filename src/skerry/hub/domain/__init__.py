@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the hub knows, as values. No IO, no clock: every time is given by the caller, in seconds since the epoch."""
+
+from __future__ import annotations
+
+from skerry.hub.domain.access import AuditRecord, Lease, User
+from skerry.hub.domain.catalogue import BundleRecord, CatalogueFile
+from skerry.hub.domain.devices import (
+    Desired,
+    DesiredWorkload,
+    Device,
+    EnrolmentTokenRecord,
+    Fleet,
+    LatestFigures,
+    NewDevice,
+    StoredAssignment,
+    WorkloadStatus,
+    matches,
+)
+from skerry.hub.domain.rollouts import (
+    ACTIVE,
+    FleetDevice,
+    Member,
+    MemberState,
+    Outcome,
+    RolloutRecord,
+    RolloutState,
+    Seen,
+    StageRecord,
+)
+from skerry.hub.domain.verdict import Allowed, Refused, Verdict
+
+__all__ = [
+    "ACTIVE",
+    "Allowed",
+    "AuditRecord",
+    "BundleRecord",
+    "CatalogueFile",
+    "Desired",
+    "DesiredWorkload",
+    "Device",
+    "EnrolmentTokenRecord",
+    "Fleet",
+    "FleetDevice",
+    "LatestFigures",
+    "Lease",
+    "Member",
+    "MemberState",
+    "NewDevice",
+    "Outcome",
+    "Refused",
+    "RolloutRecord",
+    "RolloutState",
+    "Seen",
+    "StageRecord",
+    "StoredAssignment",
+    "User",
+    "Verdict",
+    "WorkloadStatus",
+    "matches",
+]

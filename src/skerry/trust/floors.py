@@ -3,6 +3,7 @@
 
 - `releases`: an old model re-published, correctly signed, under a new version;
 - `time`: a clock set back to when old metadata was still valid;
+- `catalogue`: the local metadata wiped and an old repository replayed;
 - `assignment_*`: an older assignment replayed, or two different ones with the same number.
 
 They live outside the catalogue's metadata folder, so that wiping that folder wins an attacker nothing. They only rise.
@@ -24,10 +25,35 @@ from skerry.errors import StateDamaged
 FILE_MODE = 0o600
 
 
+class CatalogueFloor(Struct, frozen=True, kw_only=True):
+    """Versions of the catalogue seen so far. TUF's own record of them is in the metadata folder and can be wiped with it."""
+
+    root: int = 0
+    timestamp: int = 0
+    snapshot: int = 0
+    online_keys: str = ""  # digest of the names of the timestamp and snapshot keys these versions were signed with
+
+    def below(self, floor: CatalogueFloor) -> str:
+        """What is older here than `floor` allows; empty when nothing is.
+
+        Versions of the online roles only count under the same online keys: replacing the keys is how a hub recovers when
+        a thief of them ran the version numbers up.
+        """
+        if self.root < floor.root:
+            return f"root version {self.root}, seen before: {floor.root}"
+        if self.online_keys == floor.online_keys:
+            if self.timestamp < floor.timestamp:
+                return f"timestamp version {self.timestamp}, seen before: {floor.timestamp}"
+            if self.snapshot < floor.snapshot:
+                return f"snapshot version {self.snapshot}, seen before: {floor.snapshot}"
+        return ""
+
+
 class Floors(Struct, frozen=True, kw_only=True):
     time: float = 0.0  # seconds since the epoch; no earlier time is believed
     assignment_sequence: int = 0  # of the last accepted assignment
     assignment_digest: str = ""  # of its payload
+    catalogue: CatalogueFloor = CatalogueFloor()
     releases: dict[str, int] = {}  # "line/model" -> lowest release_seq still allowed
 
     def release(self, line: str, model: str) -> int:
@@ -56,6 +82,13 @@ def raise_time(floors: Floors, now: float) -> Floors:
     cannot push the floor to where every later catalogue looks expired.
     """
     return msgspec.structs.replace(floors, time=max(floors.time, float(now)))
+
+
+def raise_catalogue(floors: Floors, seen: CatalogueFloor) -> Floors:
+    """Remember the versions of a successful refresh. Anything below the floors changes nothing."""
+    if seen.below(floors.catalogue):
+        return floors
+    return msgspec.structs.replace(floors, catalogue=seen)
 
 
 def raise_assignment(floors: Floors, *, sequence: int, digest: str) -> Floors:

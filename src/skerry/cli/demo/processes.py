@@ -46,6 +46,7 @@ class Process:
     command: list[str]
     log: Path
     environment: dict[str, str]
+    folder: Path
     _running: subprocess.Popen[bytes] | None = None
     _output: IO[bytes] | None = None
 
@@ -57,6 +58,7 @@ class Process:
             stdout=self._output,
             stderr=subprocess.STDOUT,
             env=self.environment,
+            cwd=self.folder,
             start_new_session=True,
         )
 

@@ -101,13 +101,17 @@ class AssignmentStore(Protocol):
 
 
 class ReportStore(Protocol):
-    async def add_reports(self, device_id: str, reports: Sequence[Report], *, received: float) -> int:
+    async def add_reports(
+        self, device_id: str, reports: Sequence[Report], *, received: float, rejected: Mapping[int, str] | None = None
+    ) -> int:
         """Store the reports that follow on what is there, in one transaction with everything derived from them.
 
         Returns the highest sequence up to which all reports are stored. Sequences already stored are ignored; those
         behind a gap are neither stored nor acknowledged. Derived: workload status, latest figures, results
         (a repeated event_id is ignored), history (only n = last + 1 with a fitting `previous`; anything else is left
-        out and noted in the device's issues), capabilities, issues and the assignment in force.
+        out and noted in the device's issues), capabilities, issues and the assignment in force. History reports whose
+        sequence is in `rejected` (sequence -> what is wrong with hash or signature) are kept as reports, stay out of the
+        history, and the words given are noted in the device's issues.
         """
 
     async def reports(self, device_id: str, *, limit: int = 100, after: int = 0) -> tuple[Report, ...]:
@@ -211,6 +215,12 @@ class AccessStore(Protocol):
 
     async def audit(self, *, limit: int = 100, after: int = 0) -> tuple[AuditEntry, ...]:
         """By n."""
+
+    async def use_once(self, name: str, *, until: float, now: float) -> bool:
+        """True for the first caller of a name, on whichever replica; False for later ones while `until` is not past.
+
+        Names whose `until` lies before `now` are forgotten on the way. (Used against replayed client assertions.)
+        """
 
     async def setting(self, name: str) -> bytes | None: ...
 

@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+Kind = Literal["weight", "weight.config", "doc", "code", "dataset", "self-test", "ml-bom", "evidence"]
+"""What a file is for. No file may be in a format that can run code, whatever its kind."""
+
 
 class TensorSpec(Struct, frozen=True, kw_only=True):
     """One input or output. `dtype` in Open Inference Protocol words (FP32, INT64, UINT8, BOOL, BYTES ...); -1 = any length."""
@@ -82,7 +85,7 @@ class File(Struct, frozen=True, kw_only=True):
     path: str
     digest: str
     size: int
-    kind: Literal["weight", "weight.config", "doc", "code", "dataset", "self-test", "ml-bom", "evidence"]
+    kind: Kind
 
 
 class BundleConfig(Struct, frozen=True, kw_only=True):

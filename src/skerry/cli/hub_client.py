@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 from urllib.parse import quote, urlencode
@@ -38,6 +39,7 @@ from skerry.wire.v1.report import Report
 T = TypeVar("T")
 
 _REPLY_LIMIT = 64 * 1024 * 1024
+_PAGE = "500"
 _JSON = "application/json"
 _REFUSED = 400
 _NOT_FOUND = 404
@@ -76,11 +78,14 @@ class HubClient:
     def history(self, device_id: str) -> History:
         return self._get(f"devices/{_part(device_id)}/history", History)
 
-    def results(self, device_id: str, *, limit: int, after: str = "") -> Page[StoredResult]:
-        return self._get(f"devices/{_part(device_id)}/results", Page[StoredResult], limit=str(limit), after=after)
+    def newest_results(self, device_id: str, *, limit: int) -> list[StoredResult]:
+        """The last `limit`, newest last."""
+        every = self._all(f"devices/{_part(device_id)}/results", StoredResult, limit=_PAGE)
+        return list(deque(every, maxlen=limit))
 
-    def reports(self, device_id: str, *, limit: int, after: str = "") -> Page[Report]:
-        return self._get(f"devices/{_part(device_id)}/reports", Page[Report], limit=str(limit), after=after)
+    def all_reports(self, device_id: str) -> Iterator[Report]:
+        """Oldest first."""
+        return self._all(f"devices/{_part(device_id)}/reports", Report, limit=_PAGE)
 
     def fleets(self) -> list[FleetView]:
         return list(self._all("fleets", FleetView))
@@ -100,15 +105,12 @@ class HubClient:
     def rollout_events(self, rollout_id: str) -> list[RolloutEvent]:
         return list(self._all(f"rollouts/{_part(rollout_id)}/events", RolloutEvent))
 
-    def audit(self, *, limit: int, after: str = "") -> Page[AuditEntry]:
-        return self._get("audit", Page[AuditEntry], limit=str(limit), after=after)
+    def newest_audit(self, *, limit: int) -> list[AuditEntry]:
+        """The last `limit`, newest last."""
+        return list(deque(self._all("audit", AuditEntry, limit=_PAGE), maxlen=limit))
 
     def users(self) -> list[UserView]:
         return list(self._all("users", UserView))
-
-    def schema(self) -> str:
-        """The hub's OpenAPI document: the cheapest proof that something there speaks our API."""
-        return self._call("GET", "/schema/openapi.json").decode()
 
     # --- changing ------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Generic, TextIO, TypeVar
+from typing import Generic, TextIO, TypeVar
 
 import click
 import msgspec
@@ -46,7 +46,6 @@ class Column(Generic[T]):
     header: str
     cell: Callable[[T, float], str]  # the thing and `now`
     wide: bool = False  # only with -o wide
-    right: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,16 +76,16 @@ def show_list(items: Sequence[T], listing: Listing[T], *, output: Output, now: f
     elif items:
         columns = [column for column in listing.columns if output is Output.WIDE or not column.wide]
         rows = [[clean(column.cell(item, now)) for column in columns] for item in items]
-        table(columns, rows)
+        table([column.header for column in columns], rows)
     else:
         click.echo(listing.empty, err=True)
 
 
-def table(columns: Sequence[Column[Any]], rows: Sequence[Sequence[str]]) -> None:
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if colourful(sys.stdout):
-        _rich_table(columns, rows)
+        _rich_table(headers, rows)
     else:
-        click.echo("\n".join(aligned([[column.header for column in columns], *rows])))
+        click.echo("\n".join(aligned([headers, *rows])))
 
 
 def aligned(rows: Sequence[Sequence[str]], *, gap: str = "  ") -> list[str]:
@@ -125,14 +124,14 @@ def yaml_text(value: object) -> str:
     return text.getvalue()
 
 
-def _rich_table(columns: Sequence[Column[Any]], rows: Sequence[Sequence[str]]) -> None:
+def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        drawn.add_column(column.header, justify="right" if column.right else "left", overflow="fold")
+    for header in headers:
+        drawn.add_column(header, overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
     Console(highlight=False).print(drawn)

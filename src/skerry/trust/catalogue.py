@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
@@ -31,19 +30,8 @@ from skerry.errors import CatalogueRefused, HubUnreachable, StorageError, Unexpe
 from skerry.trust.decision import CatalogueEntry
 from skerry.trust.fetcher import LocalFetcher
 from skerry.trust.floors import CatalogueFloor, Floors, effective_now, raise_catalogue, raise_time
+from skerry.trust.metadata import CatalogueRefusal
 from skerry.wire.v1.device import ASSIGNMENT_KEYS_TARGET, AssignmentKeys, target_path
-
-
-class CatalogueRefusal(StrEnum):
-    UNSIGNED = "unsigned"  # fewer valid signatures than the threshold
-    ROLLBACK = "rollback"
-    FREEZE = "freeze"  # expired: someone keeps newer metadata from us, or nobody made any
-    MIX_AND_MATCH = "mix-and-match"  # files that were never published together
-    ENDLESS_DATA = "endless-data"
-    SLOW_RETRIEVAL = "slow-retrieval"
-    WRONG_TARGET = "wrong-target"  # target bytes that are not the signed ones
-    ROLE_DROPPED = "role-dropped"  # a role vanished from the snapshot
-    MALFORMED = "malformed"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -426,6 +426,16 @@ class UnknownPath(ServeError):
     template = "there is nothing at {path}"
 
 
+class Overloaded(ServeError):
+    code = "SKY-6009"
+    template = "too many requests are waiting; try again in {retry_after} s"
+
+
+class DeadlineExceeded(ServeError):
+    code = "SKY-6010"
+    template = "the request's time was over before its turn came"
+
+
 # --- SKY-7xxx: usage -----------------------------------------------------------------------------------------------------
 
 

@@ -131,12 +131,12 @@ def new_token(prefix: str, entropy: bytes) -> str:
     return f"{prefix}_{_base64url(entropy)}"
 
 
-def token_hash(token: str) -> str:
+def token_hash(token: str) -> bytes:
     """What is kept of a token. Plain SHA-256 is enough, as there are 256 random bits to guess."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def same_hash(left: str, right: str) -> bool:
+def same_hash(left: bytes, right: bytes) -> bool:
     """Compared in constant time."""
     return hmac.compare_digest(left, right)
 

@@ -83,7 +83,9 @@ class Seen(Struct, frozen=True, kw_only=True):
     status: WorkloadStatus | None = None
     figures: LatestFigures | None = None  # for the rollout's digest
     applied_version: int = 0  # desired version the device last said is in force; 0 = unknown
-    desired_rollout: str = ""  # who set the workload last; empty when the device shall run nothing under this name
+    desired: BundleRef | None = None  # what the device shall run under the workload's name now
+    desired_rollout: str = ""  # who set that; empty for nothing or a direct assignment
+    desired_soak: float = 30.0
     revoked: bool = False  # revoked or deleted
 
 
@@ -94,8 +96,6 @@ class FleetDevice(Struct, frozen=True, kw_only=True):
     name: str
     labels: dict[str, str]
     desired: BundleRef | None = None
-    desired_rollout: str = ""
-    desired_soak: float = 30.0
     busy: bool = False  # another active rollout holds this workload of it
 
 

@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from collections.abc import Sequence
 
-from skerry.hub.domain.rollouts import Member, RolloutRecord, StageRecord
+from msgspec import Struct
+from msgspec.structs import replace
+
+from skerry.hub.domain.rollouts import Member, RolloutRecord, RolloutState, StageRecord
+from skerry.hub.rollout.actions import Action
+from skerry.hub.rollout.draft import Draft, NewEvent
 from skerry.wire.v1.device import BundleRef
+
+__all__ = ["DesiredChange", "NewEvent", "RolloutChanges", "after", "changes_of"]
 
 
 class DesiredChange(Struct, frozen=True, kw_only=True):
@@ -20,11 +27,6 @@ class DesiredChange(Struct, frozen=True, kw_only=True):
     expected: str  # rollout that must own the workload now; empty = nobody, or a direct assignment
 
 
-class NewEvent(Struct, frozen=True, kw_only=True):
-    kind: str
-    detail: str
-
-
 class RolloutChanges(Struct, frozen=True, kw_only=True):
     """Applied wholly, or not at all when `rollout.version - 1` is no longer the stored version."""
 
@@ -35,3 +37,57 @@ class RolloutChanges(Struct, frozen=True, kw_only=True):
     desired: tuple[DesiredChange, ...] = ()
     quarantine: str = ""  # why the rollout's digest goes into quarantine; empty = it does not
     events: tuple[NewEvent, ...] = ()
+
+
+def after(state: RolloutState, actions: Sequence[Action], now: float) -> RolloutState:
+    """The state once the actions are applied, as far as the rollout's own record goes (not what devices answer)."""
+    return _drafted(state, actions, now).state()
+
+
+def changes_of(state: RolloutState, actions: Sequence[Action], now: float) -> RolloutChanges:
+    draft = _drafted(state, actions, now)
+    before_stages = {stage.index: stage for stage in state.stages}
+    before_members = {member.device_id: member for member in state.members}
+    return RolloutChanges(
+        rollout=replace(draft.rollout, version=state.rollout.version + 1),
+        at=now,
+        stages=tuple(stage for stage in draft.stages.values() if before_stages.get(stage.index) != stage),
+        members=tuple(m for m in draft.members.values() if before_members.get(m.device_id) != m),
+        desired=(
+            *(_assignment(state, draft.members[device_id]) for device_id in draft.assigned),
+            *(_return(state, draft.members[device_id]) for device_id in draft.undone),
+        ),
+        quarantine=draft.quarantine,
+        events=draft.all_events(),
+    )
+
+
+def _drafted(state: RolloutState, actions: Sequence[Action], now: float) -> Draft:
+    draft = Draft(state, now)
+    for action in actions:
+        draft.take(action)
+    return draft
+
+
+def _assignment(state: RolloutState, member: Member) -> DesiredChange:
+    rollout = state.rollout
+    return DesiredChange(
+        device_id=member.device_id,
+        workload=rollout.spec.workload,
+        bundle=rollout.bundle,
+        rollout=rollout.id,
+        soak_seconds=rollout.spec.device_soak_seconds,
+        expected=state.seen[member.device_id].desired_rollout,
+    )
+
+
+def _return(state: RolloutState, member: Member) -> DesiredChange:
+    rollout = state.rollout
+    return DesiredChange(
+        device_id=member.device_id,
+        workload=rollout.spec.workload,
+        bundle=member.previous,
+        rollout=rollout.id,
+        soak_seconds=member.previous_soak,
+        expected=rollout.id,
+    )

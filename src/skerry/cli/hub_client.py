@@ -112,6 +112,14 @@ class HubClient:
     def users(self) -> list[UserView]:
         return list(self._all("users", UserView))
 
+    def date(self) -> str:
+        """The hub's clock, as its Date header says it; empty when it sends none. Needs no token."""
+        with self._open("GET", "/healthz", timeout=10.0) as reply:
+            raw = reply.body(limit=_REPLY_LIMIT)
+            if reply.status >= _REFUSED:
+                raise refusal(self.url, reply.status, raw)
+            return reply.headers.get("date", "")
+
     # --- changing ------------------------------------------------------------------------------------------------------
 
     def put_fleet(self, name: str, spec: FleetSpec) -> FleetView:

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from skerry.effects.disk import fsync_folder
 from skerry.errors import DigestMismatch, NotFound, PayloadTooLarge, StorageError
+from skerry.hub.blobs import checked_digest
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class LocalBlobs:
         return len(stale)
 
     async def put(self, digest: str, chunks: AsyncIterator[bytes], *, limit: int) -> int:
-        beside = self._incoming / f"{digest.partition(':')[2][:16]}.{secrets.token_hex(8)}"
+        beside = self._incoming / f"{checked_digest(digest).partition(':')[2][:16]}.{secrets.token_hex(8)}"
         try:
             size = await self._receive(beside, digest, chunks, limit)
             await _on_disk(self._path(digest), partial(_publish, beside, self._path(digest)))
@@ -99,7 +100,7 @@ class LocalBlobs:
         return b"".join([chunk async for chunk in self.read(digest)])
 
     def _path(self, digest: str) -> Path:
-        algorithm, _, value = digest.partition(":")
+        algorithm, _, value = checked_digest(digest).partition(":")
         return self._folder / algorithm / value[:2] / value
 
 

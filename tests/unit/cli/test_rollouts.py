@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import msgspec
+import pytest
+
+from skerry import errors
+from skerry.wire.v1.operator import FleetView, RolloutSpec, RolloutStatus, StageStatus
+from unit.cli.scripted import device, model, page, rollout, stage
+
+DEPLOY = "deploy weld-defect:1.5.1 --workload weld --fleet body-shop"
+ONE = "/api/v1/rollouts/r1"
+
+
+def done(**changes):
+    return rollout(RolloutStatus.DONE, stage(status=StageStatus.DONE, committed=2), **changes)
+
+
+def test_deploy_sends_what_was_asked_and_says_how_to_watch(shell):
+    shell.hub.on("POST", "/api/v1/rollouts", rollout(), status=201)
+    ran = shell(
+        f'{DEPLOY} --stages "1,25%,rest" --gate "latency_p95_ms<=10" --soak 10s --stage-soak 1m --deadline 10m'
+        " --on-failure pause"
+    )
+    assert ran.code == 0
+    assert "skerry rollout status r1 --watch" in ran.err
+    spec = msgspec.json.decode(shell.hub.calls[0].body, type=RolloutSpec)
+    assert [(s.name, s.count, s.percent, s.soak_seconds) for s in spec.stages] == [
+        ("stage-1", 1, None, 60.0),
+        ("stage-2", None, 25.0, 60.0),
+        ("rest", None, None, 60.0),
+    ]
+    assert (spec.device_soak_seconds, spec.deadline_seconds, spec.on_failure) == (10.0, 600.0, "pause")
+    assert spec.gates[0].max == 10.0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "deploy weld:1 --workload weld",
+        "deploy weld:1 --workload weld --fleet a -l b=c",
+        "deploy weld --workload weld --fleet a",
+        "deploy weld:1 --fleet a",
+        "deploy weld:1 --workload weld --fleet a --canary 1 --stages 1,rest",
+        "deploy weld:1 --workload weld --fleet a --canary 0",
+        "deploy weld:1 --workload weld --fleet a --gate nonsense",
+        "deploy weld:1 --workload weld --fleet a --soak soon",
+    ],
+)
+def test_deploy_refuses_half_a_thought_without_asking_the_hub(shell, line):
+    assert shell(line).code == 2
+    assert shell.hub.calls == []
+
+
+def test_deploy_dry_run_checks_and_changes_nothing(shell):
+    shell.hub.on("GET", "/api/v1/models", page(model()))
+    shell.hub.on("GET", "/api/v1/fleets/body-shop", FleetView(name="body-shop", selector={"line": "b"}, devices=2))
+    shell.hub.on("GET", "/api/v1/devices", page(device(), device("x", revoked=True)))
+    ran = shell(f"{DEPLOY} --canary 1 --dry-run")
+    assert ran.code == 0
+    assert "stage 1 canary: 1 device(s)" in ran.out
+    assert "1 device(s) match now" in ran.out
+    assert {call.method for call in shell.hub.calls} == {"GET"}
+
+
+def test_deploy_dry_run_finds_the_model_missing(shell):
+    shell.hub.on("GET", "/api/v1/models", page(model("1.0.0")))
+    ran = shell(f"{DEPLOY} --dry-run")
+    assert ran.code == 1
+    assert "there is no model weld-defect:1.5.1" in ran.err
+
+
+def test_watch_goes_on_until_done_and_prints_changes_only(shell):
+    shell.hub.on("POST", "/api/v1/rollouts", rollout())
+    shell.hub.on("GET", ONE, rollout(), rollout(RolloutStatus.RUNNING, stage(committed=1)), done())
+    ran = shell(f"{DEPLOY} --watch")
+    assert ran.code == 0
+    assert ran.out.splitlines()[-1].endswith("2/2 committed")
+    assert len(ran.out.splitlines()) == 5
+    assert len(shell.waits) == 3
+
+
+def test_an_undone_rollout_is_exit_3_with_its_reason(shell):
+    undone = rollout(RolloutStatus.UNDONE, stage(status=StageStatus.FAILED, failed=1), reason="latency_p95_ms 14 > 10")
+    shell.hub.on("POST", "/api/v1/rollouts", rollout()).on("GET", ONE, undone)
+    ran = shell(f"{DEPLOY} --watch")
+    assert ran.code == 3
+    assert "SKY-7003" in ran.err
+    assert "latency_p95_ms 14 > 10" in ran.err
+
+
+def test_a_pause_by_a_gate_ends_the_watch_with_3_and_a_pause_by_a_person_does_not(shell):
+    by_person = rollout(RolloutStatus.PAUSED, stage(committed=1), reason="paused by anna")
+    by_gate = rollout(RolloutStatus.PAUSED, stage(status=StageStatus.FAILED, failed=1), reason="gate")
+    shell.hub.on("POST", "/api/v1/rollouts", rollout()).on("GET", ONE, by_person, rollout(), by_gate)
+    ran = shell(f"{DEPLOY} --watch")
+    assert ran.code == 3
+    assert len(shell.waits) == 3
+
+
+def test_a_rollout_that_is_done_but_not_everywhere_is_exit_5(shell):
+    partly = rollout(RolloutStatus.DONE, stage(status=StageStatus.DONE, committed=1, failed=1))
+    shell.hub.on("POST", "/api/v1/rollouts", rollout()).on("GET", ONE, partly)
+    ran = shell(f"{DEPLOY} --watch")
+    assert ran.code == 5
+    assert "1 of 2" in ran.err
+
+
+def test_timeout_is_exit_4(shell):
+    shell.hub.on("POST", "/api/v1/rollouts", rollout()).on("GET", ONE, rollout())
+    ran = shell(f"{DEPLOY} --watch --timeout 5s")
+    assert ran.code == 4
+    assert sum(shell.waits) == 5
+
+
+def test_a_hub_that_restarts_does_not_end_the_watch(shell):
+    away = errors.HubUnreachable(url="http://hub", problem="refused")
+    shell.hub.on("POST", "/api/v1/rollouts", rollout()).on("GET", ONE, away, away, done())
+    assert shell(f"{DEPLOY} --watch").code == 0
+
+
+def test_a_hub_that_stays_away_does(shell):
+    away = errors.HubUnreachable(url="http://hub", problem="refused")
+    shell.hub.on("POST", "/api/v1/rollouts", rollout()).on("GET", ONE, away)
+    ran = shell(f"{DEPLOY} --watch")
+    assert ran.code == 1
+    assert "SKY-3001" in ran.err
+    assert 100 < sum(shell.waits) < 200
+
+
+def test_watch_with_json_prints_only_the_outcome(shell):
+    shell.hub.on("POST", "/api/v1/rollouts", rollout()).on("GET", ONE, done())
+    assert json.loads(shell(f"{DEPLOY} --watch -o json").out)["status"] == "done"
+
+
+def test_status_of_the_newest(shell):
+    shell.hub.on("GET", "/api/v1/rollouts", page(rollout(id="old", created=1.0), rollout())).on("GET", ONE, done())
+    ran = shell("rollout status")
+    assert ran.code == 0
+    assert ran.out.startswith("rollout r1: weld-defect:1.5.1 done, 2/2 committed")
+
+
+def test_status_without_any_rollout(shell):
+    shell.hub.on("GET", "/api/v1/rollouts", page())
+    ran = shell("rollout status")
+    assert (ran.code, ran.out) == (0, "")
+    assert "skerry deploy" in ran.err
+
+
+@pytest.mark.parametrize("action", ["pause", "resume", "undo"])
+def test_steering(shell, action):
+    shell.hub.on("POST", f"{ONE}/{action}", rollout()).on("GET", ONE, rollout())
+    assert shell(f"rollout {action} rollout/r1 --dry-run").out.startswith(f"would {action}: rollout r1")
+    assert shell.hub.sent("POST", f"{ONE}/{action}") == []
+    assert shell(f"rollout {action} r1").code == 0
+    assert len(shell.hub.sent("POST", f"{ONE}/{action}")) == 1
+
+
+def test_an_undo_that_was_asked_for_is_a_success(shell):
+    undone = rollout(RolloutStatus.UNDONE, stage(status=StageStatus.DONE, committed=2), reason="by anna")
+    shell.hub.on("POST", f"{ONE}/undo", rollout(RolloutStatus.UNDOING)).on("GET", ONE, undone)
+    assert shell("rollout undo r1 --watch").code == 0

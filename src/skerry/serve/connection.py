@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One HTTP/1.1 connection (RFC 9112): bytes to requests, answers to bytes, one at a time and in order.
+
+A connection ends by lingering (RFC 9112 section 9.6): the write side is closed and input thrown away for a moment, because
+closing at once while the client still sends would reset the connection and could destroy the answer on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import Final, Protocol, cast
+
+import httptools
+
+from skerry.errors import RequestTooLarge
+from skerry.serve.message import HttpRequest, HttpResponse, Reply, refusal
+from skerry.serve.status import error_body
+
+_JOIN_BELOW: Final = 64 * 1024
+_LINGER_SECONDS: Final = 2.0
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_NEVER: Final = float("inf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    body_bytes: int = 64 * 1024 * 1024
+    head_bytes: int = 32 * 1024
+    headers: int = 100
+    connections: int = 512
+    idle_seconds: float = 75.0
+    request_seconds: float = 60.0  # from a request's first byte to its last
+    write_seconds: float = 30.0  # without the client taking anything
+
+
+def _plain_refusal(status: HTTPStatus, text: str) -> HttpResponse:
+    return HttpResponse(status=status, body=error_body(text))
+
+
+_HEAD_TOO_LARGE: Final = _plain_refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request head is too large")
+
+
+class Host(Protocol):
+    """What a connection needs of the server it belongs to."""
+
+    limits: Limits
+
+    def now(self) -> float: ...
+
+    def handle(self, request: HttpRequest, reply: Reply) -> None: ...
+
+    def opened(self, connection: Connection) -> bool:
+        """False when there are too many already."""
+
+    def closed(self, connection: Connection) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Exchange:
+    """A complete request and how its answer must end."""
+
+    request: HttpRequest
+    keep_alive: bool
+    old: bool  # HTTP/1.0, where keeping a connection open has to be said
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._limits = host.limits
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._waiting: deque[_Exchange] = deque()
+        self._current: _Exchange | None = None  # being answered
+        self._pumping = False
+        self._draining = False
+        self._finished = False  # what still comes in is thrown away
+        self._lingering = False
+        self._read_paused = False
+        self._write_blocked = False
+        self._fault: HttpResponse | None = None
+        self._continue_due = False
+        self._since: float | None = None  # when the request being received began
+        self._fed = 0
+        self._begin()
+        self.deadline = self._host.now() + self._limits.idle_seconds
+
+    # --- for the server
+
+    @property
+    def idle(self) -> bool:
+        """Nothing received, nothing to answer."""
+        return self._current is None and self._since is None and not self._waiting
+
+    def drain(self) -> None:
+        """From now on the last answer due closes the connection."""
+        self._draining = True
+
+    def close(self) -> None:
+        self._finished = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def expire(self) -> None:
+        """`deadline` has passed."""
+        if self._transport is None:
+            return
+        if self._lingering or self._write_blocked:
+            self._transport.abort()
+        elif self._since is not None:
+            self._refuse(_plain_refusal(HTTPStatus.REQUEST_TIMEOUT, "the request took too long to arrive"))
+        else:
+            self.close()
+
+    # --- asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if not self._host.opened(self):
+            self._refuse(_plain_refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._finished = True
+        self._current = None
+        self._waiting.clear()
+        self._host.closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._finished:
+            return
+        self._feed(data)
+        self._pump()
+
+    def eof_received(self) -> bool:
+        """Keep the write side open while answers are still due."""
+        self._finished = True
+        return not self._lingering and (self._current is not None or bool(self._waiting))
+
+    def pause_writing(self) -> None:
+        self._write_blocked = True
+        self.deadline = self._host.now() + self._limits.write_seconds
+
+    def resume_writing(self) -> None:
+        self._write_blocked = False
+        self._set_deadline()
+        self._pump()
+
+    # --- receiving
+
+    def _feed(self, data: bytes) -> None:
+        self._fed += len(data)
+        rest = memoryview(data)
+        while rest and self._fault is None:
+            try:
+                self._parser.feed_data(rest)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                # The request itself is complete; we stay with HTTP/1.1, as RFC 9110 section 7.8 allows.
+                rest = rest[upgrade.args[0] :]
+            except httptools.HttpParserError as error:
+                self._stop(_plain_refusal(HTTPStatus.BAD_REQUEST, f"not a valid HTTP/1.1 request: {error}"))
+        if self._since is not None and not self._in_body and self._fed > self._limits.head_bytes:
+            self._stop(_HEAD_TOO_LARGE)
+
+    def _begin(self) -> None:
+        self._target = b""
+        self._headers: dict[str, str] = {}
+        self._header_count = 0
+        self._head_bytes = 0
+        self._in_body = False
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+
+    def on_message_begin(self) -> None:
+        self._begin()
+        self._since = self._host.now()
+        self._fed = 0  # counts whole reads after this one: a head may exceed its limit by one read, no more
+        if self._current is None:
+            self._set_deadline()
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        self._head_bytes += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            return  # a trailer
+        self._header_count += 1
+        self._head_bytes += len(name) + len(value)
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
+
+    def on_headers_complete(self) -> None:
+        self._in_body = True
+        length = self._headers.get("content-length", "")
+        expect = self._headers.get("expect", "").lower()
+        if self._header_count > self._limits.headers or self._head_bytes > self._limits.head_bytes:
+            self._stop(_HEAD_TOO_LARGE)
+        elif length.isdigit() and int(length) > self._limits.body_bytes:
+            self._stop(refusal(RequestTooLarge(limit=self._limits.body_bytes)))
+        elif expect == "100-continue":
+            self._continue_due = True
+        elif expect:
+            self._stop(_plain_refusal(HTTPStatus.EXPECTATION_FAILED, "the only expectation met is 100-continue"))
+
+    def on_body(self, body: bytes) -> None:
+        if self._fault is not None:
+            return
+        self._continue_due = False  # the client did not wait
+        self._body_bytes += len(body)
+        self._body.append(body)
+        if self._body_bytes > self._limits.body_bytes:
+            self._stop(refusal(RequestTooLarge(limit=self._limits.body_bytes)))
+
+    def on_message_complete(self) -> None:
+        if self._fault is not None:
+            return
+        self._since = None
+        self._continue_due = False
+        request = HttpRequest(
+            method=self._parser.get_method().decode("latin-1"),
+            target=self._target.decode("latin-1"),
+            headers=self._headers,
+            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
+            received=self._host.now(),
+        )
+        self._body = []
+        old = self._parser.get_http_version() == "1.0"
+        self._waiting.append(_Exchange(request=request, keep_alive=self._parser.should_keep_alive(), old=old))
+
+    def _stop(self, response: HttpResponse) -> None:
+        """Answer what was complete before, then this, then close. Callbacks of the parser cannot raise, so they leave it."""
+        if self._fault is None:
+            self._fault = response
+            self._finished = True
+            self._body = []
+
+    # --- answering
+
+    def _pump(self) -> None:
+        """Answer what is complete, one at a time; an answer may come at once or later."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._waiting and self._current is None and not self._write_blocked:
+                exchange = self._current = self._waiting.popleft()
+                self.deadline = _NEVER
+                self._host.handle(exchange.request, partial(self._answer, exchange))
+        finally:
+            self._pumping = False
+        self._settle()
+
+    def _answer(self, exchange: _Exchange, response: HttpResponse) -> None:
+        if exchange is not self._current:
+            return  # the client has gone
+        self._current = None
+        more = bool(self._waiting) or self._fault is not None or (self._since is not None and not self._finished)
+        last = not exchange.keep_alive or ((self._draining or self._finished) and not more)
+        self._write(response, head_only=exchange.request.method == "HEAD", last=last, old=exchange.old)
+        if last:
+            self._linger()
+        else:
+            self._set_deadline()
+        self._pump()
+
+    def _settle(self) -> None:
+        transport = self._transport
+        if transport is None or self._lingering:
+            return
+        if self._current is None and not self._waiting:
+            if self._fault is not None:
+                self._refuse(self._fault)
+                return
+            if self._continue_due:
+                self._continue_due = False
+                transport.write(_CONTINUE)
+        self._throttle(transport)
+
+    def _throttle(self, transport: asyncio.Transport) -> None:
+        """Read no further while a second request is already waiting: a pipeline is bounded by one read."""
+        if self._waiting and not self._read_paused:
+            self._read_paused = True
+            transport.pause_reading()
+        elif not self._waiting and self._read_paused:
+            self._read_paused = False
+            transport.resume_reading()
+
+    def _refuse(self, response: HttpResponse) -> None:
+        self._write(response, head_only=False, last=True, old=False)
+        self._linger()
+
+    def _write(self, response: HttpResponse, *, head_only: bool, last: bool, old: bool) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        head = _head(response, connection="close" if last else "keep-alive" if old else "")
+        if head_only:
+            transport.write(head)
+        elif len(response.body) < _JOIN_BELOW:
+            transport.write(head + response.body)
+        else:
+            transport.writelines((head, response.body))
+
+    # --- ending
+
+    def _linger(self) -> None:
+        self._finished = self._lingering = True
+        self._waiting.clear()
+        transport = self._transport
+        if transport is None:
+            return
+        if self._read_paused:
+            self._read_paused = False
+            transport.resume_reading()
+        transport.write_eof()
+        self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        limits = self._limits
+        if self._lingering:
+            unsent = self._transport is not None and self._transport.get_write_buffer_size() > 0
+            self.deadline = self._host.now() + (limits.write_seconds if unsent else _LINGER_SECONDS)
+        elif self._current is not None:
+            self.deadline = _NEVER
+        elif self._since is not None:
+            self.deadline = self._since + limits.request_seconds
+        else:
+            self.deadline = self._host.now() + limits.idle_seconds
+
+
+def _head(response: HttpResponse, *, connection: str) -> bytes:
+    status = response.status
+    lines = [
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        f"Content-Type: {response.content_type}",
+        f"Content-Length: {len(response.body)}",
+        *(f"{name}: {value}" for name, value in response.headers),
+    ]
+    if connection:
+        lines.append(f"Connection: {connection}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

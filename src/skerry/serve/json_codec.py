@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tensors as JSON: `data` of a request to an array, and back. Nothing is converted silently: 2.5 is no INT64, 1 is no BOOL."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from msgspec import DecodeError, Raw
+from msgspec.json import Decoder, Encoder
+
+from skerry.errors import InferenceRequestInvalid
+from skerry.runtime.datatypes import NUMPY, Array
+
+_MAX_DEPTH: Final = 16
+_ELEMENT: Final[dict[str, type]] = {"BOOL": bool, "BYTES": str, "FP32": float, "FP64": float}
+NO_JSON: Final = frozenset({"FP16", "BF16"})
+_encoder: Final = Encoder()
+
+
+@lru_cache(maxsize=128)
+def _decoder(element: type, depth: int) -> Decoder[Any]:
+    kind: Any = element
+    for _ in range(depth):
+        kind = list[kind]
+    return Decoder(kind)
+
+
+def _depth(data: memoryview) -> int:
+    """How many brackets the value opens with."""
+    depth = 0
+    for byte in data:
+        if byte == ord("["):
+            depth += 1
+        elif byte not in b" \t\r\n":
+            break
+        if depth > _MAX_DEPTH:
+            break
+    return depth
+
+
+def decode_tensor(name: str, datatype: str, shape: tuple[int, ...], data: Raw) -> Array:
+    """`data` flat, or nested exactly as `shape`. Raises InferenceRequestInvalid."""
+    if datatype in NO_JSON:
+        raise InferenceRequestInvalid(problem=f"input {name}: {datatype} has no JSON form, send it as binary data")
+    view = memoryview(data)
+    depth = _depth(view)
+    if not 1 <= depth <= _MAX_DEPTH:
+        raise InferenceRequestInvalid(problem=f"input {name}: data must be an array of at most {_MAX_DEPTH} levels")
+    try:
+        values = _decoder(_ELEMENT.get(datatype, int), depth).decode(view)
+        array = _array(values, datatype)
+    except (DecodeError, UnicodeError, ValueError, OverflowError, RecursionError) as error:
+        raise InferenceRequestInvalid(problem=f"input {name}: data does not fit {datatype}: {error}") from error
+    return _shaped(name, array, shape, nested=depth > 1)
+
+
+def _array(values: list[Any], datatype: str) -> Array:
+    if datatype == "FP32":
+        wide = np.array(values, np.float64)
+        with np.errstate(over="ignore"):
+            narrow = wide.astype(np.float32)
+        if np.isinf(narrow).any():  # JSON has no infinity, so it was a number too large
+            raise OverflowError("number out of range")
+        return narrow
+    if datatype == "BYTES":
+        text = np.array(values, dtype=object)
+        return np.array([value.encode() for value in text.ravel()], dtype=object).reshape(text.shape)
+    return np.array(values, NUMPY[datatype])
+
+
+def _shaped(name: str, array: Array, shape: tuple[int, ...], *, nested: bool) -> Array:
+    if nested and array.shape != shape and array.size:
+        raise InferenceRequestInvalid(
+            problem=f"input {name}: data is nested as {list(array.shape)}, shape says {list(shape)}"
+        )
+    try:
+        return array.reshape(shape)
+    except ValueError as error:
+        raise InferenceRequestInvalid(
+            problem=f"input {name}: {array.size} values do not fit shape {list(shape)}"
+        ) from error
+
+
+def encode_tensor(name: str, array: Array) -> tuple[Raw, int]:
+    """(flat JSON array, how many values were written as null because they are not finite).
+
+    Raises InferenceRequestInvalid when JSON cannot carry the value: the client should have asked for binary.
+    """
+    if array.dtype == object:
+        try:
+            return Raw(_encoder.encode([value.decode() for value in array.ravel()])), 0
+        except UnicodeDecodeError as error:
+            raise InferenceRequestInvalid(
+                problem=f"output {name}: bytes that are not UTF-8 have no JSON form, ask for binary data"
+            ) from error
+    odd = 0
+    if array.dtype.kind == "f":
+        odd = int(array.size - np.isfinite(array).sum())
+    return Raw(_encoder.encode(array.ravel().tolist())), odd  # msgspec writes NaN and infinities as null

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Open Inference Protocol v2: the documents of a request and an answer, and what a served model says about itself.
+
+Unknown keys of a request are ignored, as every server of the protocol does; a missing or mistyped one is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from skerry.bundle.manifest import Io
+from skerry.runtime.datatypes import Array
+
+Parameter = str | int | float | bool
+
+EXTENSIONS: Final = ("binary_tensor_data", "model_configuration", "statistics", "parameters")
+
+
+class RequestTensor(Struct, frozen=True):
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, Parameter] = {}
+    data: Raw | UnsetType = UNSET
+
+
+class RequestOutput(Struct, frozen=True):
+    name: str
+    parameters: dict[str, Parameter] = {}
+
+
+class RequestBody(Struct, frozen=True):
+    inputs: list[RequestTensor]
+    outputs: list[RequestOutput] = []
+    parameters: dict[str, Parameter] = {}
+    id: str | UnsetType = UNSET
+
+
+class AnswerTensor(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, int] | UnsetType = UNSET
+    data: Raw | UnsetType = UNSET
+
+
+class AnswerBody(Struct, frozen=True, kw_only=True):
+    model_name: str
+    model_version: str
+    outputs: list[AnswerTensor]
+    id: str | UnsetType = UNSET
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSignature:
+    """Under which names a loaded variant is served. `io` is the engine's, with the manifest's labels where it has any."""
+
+    name: str
+    version: str
+    variant: str
+    io: Io
+    platform: str = "onnx_onnxruntime"
+    backend: str = "onnxruntime"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """An output the client asked for, in the model's order whatever the request's."""
+
+    name: str
+    binary: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferRequest:
+    """`inputs` are valid for the model; binary ones are read-only views of the body. `timeout` in seconds, 0 = none."""
+
+    inputs: dict[str, Array]
+    wanted: tuple[Wanted, ...]
+    id: str | None = None
+    timeout: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferAnswer:
+    """`header_length` is the length of the JSON when binary tensors follow it, else None."""
+
+    body: bytes
+    header_length: int | None
+    not_finite: int = 0

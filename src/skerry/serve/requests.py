@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Body of an infer request -> InferRequest. Pure; every refusal is InferenceRequestInvalid with a text for the client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from msgspec import UNSET, DecodeError
+from msgspec.json import Decoder
+
+from skerry.bundle.manifest import TensorSpec
+from skerry.errors import InferenceRequestInvalid
+from skerry.runtime.datatypes import NUMPY, PROTOCOL, Array, fits
+from skerry.serve import binary_codec, json_codec
+from skerry.serve.protocol import (
+    InferRequest,
+    ModelSignature,
+    Parameter,
+    RequestBody,
+    RequestOutput,
+    RequestTensor,
+    Wanted,
+)
+
+_decoder: Final = Decoder(RequestBody)
+_MAX_RANK: Final = 16
+_MAX_AXIS: Final = 1 << 40
+_MICROSECONDS: Final = 1e-6
+
+
+def _bad(problem: str) -> InferenceRequestInvalid:
+    return InferenceRequestInvalid(problem=problem)
+
+
+def decode(body: bytes, header_length: int | None, model: ModelSignature) -> InferRequest:
+    """`header_length` is the Inference-Header-Content-Length, None without one, 0 for a raw request."""
+    if header_length == 0:
+        return _raw(body, model)
+    if header_length is not None and header_length > len(body):
+        raise _bad(f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes")
+    view = memoryview(body)
+    split = len(body) if header_length is None else header_length
+    document = _document(view[:split])
+    tail = None if header_length is None else view[split:]
+    return InferRequest(
+        inputs=_inputs(document, tail, model),
+        wanted=_wanted(document, model),
+        id=None if document.id is UNSET else document.id,
+        timeout=_timeout(document.parameters),
+    )
+
+
+def _document(text: memoryview) -> RequestBody:
+    try:
+        return _decoder.decode(text)
+    except (DecodeError, UnicodeError, RecursionError, ValueError) as error:
+        raise _bad(f"the request is not valid: {error}") from error
+
+
+def _timeout(parameters: dict[str, Parameter]) -> float:
+    value = parameters.get("timeout", 0)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise _bad("parameter timeout must be a number of microseconds")
+    return value * _MICROSECONDS
+
+
+# --- inputs --------------------------------------------------------------------------------------------------------------
+
+
+def _inputs(document: RequestBody, tail: memoryview | None, model: ModelSignature) -> dict[str, Array]:
+    declared = {spec.name: spec for spec in model.io.inputs}
+    inputs: dict[str, Array] = {}
+    at = 0
+    for tensor in document.inputs:
+        if tensor.name in inputs:
+            raise _bad(f"input {tensor.name} is there twice")
+        shape = _shape(tensor, declared)
+        size = _binary_size(tensor, tail)
+        if size is None or tail is None:
+            inputs[tensor.name] = _from_json(tensor, shape)
+            continue
+        if at + size > len(tail):
+            raise _bad(f"input {tensor.name}: the body ends before its {size} bytes")
+        inputs[tensor.name] = binary_codec.decode_tensor(tensor.name, tensor.datatype, shape, tail[at : at + size])
+        at += size
+    if tail is not None and at != len(tail):
+        raise _bad(f"{len(tail) - at} bytes follow the last binary tensor")
+    for name in declared:
+        if name not in inputs:
+            raise _bad(f"input {name} is missing")
+    return inputs
+
+
+def _shape(tensor: RequestTensor, declared: dict[str, TensorSpec]) -> tuple[int, ...]:
+    spec = declared.get(tensor.name)
+    if spec is None:
+        raise _bad(f"the model has no input {tensor.name}; it has {', '.join(declared)}")
+    if tensor.datatype not in PROTOCOL:
+        raise _bad(f"input {tensor.name}: there is no datatype {tensor.datatype}")
+    if tensor.datatype != spec.dtype:
+        raise _bad(f"input {tensor.name}: datatype is {tensor.datatype}, the model takes {spec.dtype}")
+    shape = tuple(tensor.shape)
+    if len(shape) > _MAX_RANK or any(not 0 <= axis < _MAX_AXIS for axis in shape):
+        raise _bad(f"input {tensor.name}: {tensor.shape} is not a shape")
+    if not fits(shape, spec):
+        raise _bad(f"input {tensor.name}: shape is {tensor.shape}, the model takes {list(spec.shape)}")
+    return shape
+
+
+def _binary_size(tensor: RequestTensor, tail: memoryview | None) -> int | None:
+    size = tensor.parameters.get("binary_data_size")
+    if "shared_memory_region" in tensor.parameters:
+        raise _bad(f"input {tensor.name}: shared memory is not offered")
+    if size is None:
+        return None
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise _bad(f"input {tensor.name}: binary_data_size must be a number of bytes")
+    if tensor.data is not UNSET:
+        raise _bad(f"input {tensor.name}: has both data and binary_data_size")
+    if tail is None:
+        raise _bad(f"input {tensor.name}: binary data needs the header Inference-Header-Content-Length")
+    return size
+
+
+def _from_json(tensor: RequestTensor, shape: tuple[int, ...]) -> Array:
+    if tensor.data is UNSET:
+        raise _bad(f"input {tensor.name}: has neither data nor binary_data_size")
+    return json_codec.decode_tensor(tensor.name, tensor.datatype, shape, tensor.data)
+
+
+# --- outputs -------------------------------------------------------------------------------------------------------------
+
+
+def _wanted(document: RequestBody, model: ModelSignature) -> tuple[Wanted, ...]:
+    binary = _flag(document.parameters, "binary_data_output", default=False)
+    asked: dict[str, bool] = {}
+    for output in document.outputs:
+        if output.name in asked:
+            raise _bad(f"output {output.name} is asked for twice")
+        asked[output.name] = _output_binary(output, default=binary)
+    known = {spec.name for spec in model.io.outputs}
+    for name in asked:
+        if name not in known:
+            raise _bad(f"the model has no output {name}; it has {', '.join(sorted(known))}")
+    if not asked:
+        asked = dict.fromkeys(known, binary)
+    return tuple(_checked(spec, binary=asked[spec.name]) for spec in model.io.outputs if spec.name in asked)
+
+
+def _output_binary(output: RequestOutput, *, default: bool) -> bool:
+    for unknown in ("classification", "shared_memory_region"):
+        if unknown in output.parameters:
+            raise _bad(f"output {output.name}: {unknown} is not offered")
+    return _flag(output.parameters, "binary_data", default=default)
+
+
+def _flag(parameters: dict[str, Parameter], name: str, *, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise _bad(f"parameter {name} must be true or false")
+    return value
+
+
+def _checked(spec: TensorSpec, *, binary: bool) -> Wanted:
+    if not binary and spec.dtype in json_codec.NO_JSON:
+        raise _bad(f"output {spec.name}: {spec.dtype} has no JSON form, ask for binary data")
+    return Wanted(name=spec.name, binary=binary)
+
+
+# --- raw request ---------------------------------------------------------------------------------------------------------
+
+
+def _raw(body: bytes, model: ModelSignature) -> InferRequest:
+    """The body is the only input's bytes; the answer is binary."""
+    if len(model.io.inputs) != 1:
+        raise _bad("a raw request needs a model with exactly one input")
+    spec = model.io.inputs[0]
+    wanted = tuple(Wanted(name=output.name, binary=True) for output in model.io.outputs)
+    if spec.dtype == "BYTES":
+        return InferRequest(inputs={spec.name: _raw_string(body, spec)}, wanted=wanted)
+    shape = tuple(_raw_shape(body, spec))
+    array = binary_codec.decode_tensor(spec.name, spec.dtype, shape, memoryview(body))
+    return InferRequest(inputs={spec.name: array}, wanted=wanted)
+
+
+def _raw_string(body: bytes, spec: TensorSpec) -> Array:
+    """A raw BYTES request is one element without a length in front."""
+    shape = tuple(1 if axis == -1 else axis for axis in spec.shape)
+    if any(axis != 1 for axis in shape):
+        raise _bad(f"input {spec.name}: a raw BYTES request is one element, the model takes {list(spec.shape)}")
+    array = np.empty(1, dtype=object)
+    array[0] = body
+    return array.reshape(shape)
+
+
+def _raw_shape(body: bytes, spec: TensorSpec) -> Iterator[int]:
+    """Batch 1 when more than one axis is open; what is still open follows from the number of bytes."""
+    open_axes = [index for index, axis in enumerate(spec.shape) if axis == -1]
+    fixed = 1
+    for axis in spec.shape:
+        fixed *= axis if axis != -1 else 1
+    if len(open_axes) > 1 and open_axes[0] == 0:
+        open_axes = open_axes[1:]
+    if len(open_axes) > 1:
+        raise _bad(f"input {spec.name}: shape {list(spec.shape)} cannot be told from a raw request")
+    values = len(body) // NUMPY[spec.dtype].itemsize
+    for index, axis in enumerate(spec.shape):
+        if axis != -1:
+            yield axis
+        else:
+            yield values // fixed if index in open_axes and fixed else 1

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Error class -> HTTP status of the inference protocol: the one table. Every client error is 4xx, every body `{"error": ..}`."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+from msgspec.json import encode
+
+from skerry import errors
+
+STATUS: Final[dict[type[errors.SkerryError], HTTPStatus]] = {
+    errors.InferenceRequestInvalid: HTTPStatus.BAD_REQUEST,
+    errors.UnknownModel: HTTPStatus.NOT_FOUND,
+    errors.NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.InferenceFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.UnsupportedEncoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
+    errors.UnknownPath: HTTPStatus.NOT_FOUND,
+    errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
+}
+
+
+def status_of(error: errors.SkerryError) -> HTTPStatus:
+    """500 for an error that has no row: it was not meant for a client."""
+    return STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def error_body(text: str) -> bytes:
+    return encode({"error": text})

@@ -104,10 +104,6 @@ class Ran:
     err: str
 
 
-class Stop(BaseException):
-    """Ends a watch that would go on until Ctrl-C."""
-
-
 class Shell:
     """Runs command lines in this process. `waits` counts the pauses; `on_wait` may advance the script or raise."""
 

@@ -22,6 +22,7 @@ from skerry.bundle import canonical, oci, ustar
 from skerry.bundle.blob import Blob, FileBlob, MemoryBlob, StreamBlob, read_span
 from skerry.bundle.digest import digest_of, hex_of, is_digest
 from skerry.bundle.formats import require_inert
+from skerry.bundle.manifest import BundleConfig
 from skerry.bundle.modelpack import check_model_config
 from skerry.bundle.oci import Bundle, Descriptor, Manifest
 from skerry.errors import (
@@ -42,6 +43,7 @@ SUFFIX: Final = ".skb"
 LAYOUT_PATH: Final = "oci-layout"
 INDEX_PATH: Final = "index.json"
 INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
+_BLOBS: Final = "blobs/sha256/"
 _LAYOUT: Final = canonical.encode({"imageLayoutVersion": "1.0.0"})
 _REFERENCE: Final = "org.opencontainers.image.ref.name"
 
@@ -63,7 +65,7 @@ class _Index(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_f
 
 
 def blob_path(digest: str) -> str:
-    return f"blobs/sha256/{hex_of(digest)}"
+    return _BLOBS + hex_of(digest)
 
 
 # --- writing -------------------------------------------------------------------------------------------------------------
@@ -79,14 +81,15 @@ def layout_files(bundle: Bundle) -> Iterator[tuple[str, Blob]]:
 
 
 def write_archive(bundle: Bundle, file: BinaryIO) -> None:
-    """Raises SizeLie when a source changed its length since the bundle was built."""
+    """Raises DigestMismatch when a source changed since the bundle was built; `file` is then of no use."""
     for name, blob in layout_files(bundle):
         file.write(ustar.header(name, blob.size))
-        written = 0
+        state = hashlib.sha256()
         for chunk in blob.chunks():
-            written += file.write(chunk)
-        if written != blob.size:
-            raise SizeLie(entry=name, actual=written, declared=blob.size)
+            state.update(chunk)
+            file.write(chunk)
+        if name.startswith(_BLOBS) and state.hexdigest() != name.removeprefix(_BLOBS):
+            raise DigestMismatch(name=name, actual=state.hexdigest(), expected=name.removeprefix(_BLOBS))
         file.write(bytes(ustar.padding(blob.size)))
     file.write(ustar.END)
 
@@ -116,6 +119,11 @@ def open_archive(path: Path, limits: Limits | None = None) -> Bundle:
         raise InputMissing(path=str(path)) from error
     except OSError as error:
         raise StorageError(path=str(path), problem=error.strerror or str(error)) from error
+
+
+def read_config(path: Path) -> BundleConfig:
+    """The config of the archive at `path`, all of which is checked first."""
+    return open_archive(path).config
 
 
 def read_archive(file: BinaryIO, limits: Limits | None = None) -> Bundle:
@@ -226,7 +234,7 @@ class _Reader:
         raise MissingEntry(entry=expected) if self._could_be_declared(name) else UndeclaredEntry(entry=name)
 
     def _could_be_declared(self, name: str) -> bool:
-        return name in {LAYOUT_PATH, INDEX_PATH} or is_digest(f"sha256:{name.removeprefix('blobs/sha256/')}")
+        return name in {LAYOUT_PATH, INDEX_PATH} or is_digest(f"sha256:{name.removeprefix(_BLOBS)}")
 
     def _content(self, name: str, size: int) -> Iterator[bytes]:
         left = size

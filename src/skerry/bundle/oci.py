@@ -140,7 +140,7 @@ def build(config: BundleConfig, files: Mapping[str, Blob], kinds: Mapping[str, K
     Kinds are read off the config (its models are weights, ...) unless given. Same config and contents, same digest.
     Raises ManifestError, or the ArchiveRefused that reading it back would raise.
     """
-    entries = tuple(_measured(config, path, files[path], (kinds or {}).get(path)) for path in sorted(files))
+    entries = measure(config, files, kinds)
     sizes = {entry.path: entry.size for entry in entries}
     variants = tuple(
         msgspec.structs.replace(variant, size=sum(sizes.get(path, 0) for path in set(variant.files)))
@@ -169,10 +169,19 @@ def kind_of(config: BundleConfig, path: str) -> Kind:
     return "doc"
 
 
-def _measured(config: BundleConfig, path: str, blob: Blob, kind: Kind | None) -> File:
+def measure(
+    config: BundleConfig, files: Mapping[str, Blob], kinds: Mapping[str, Kind] | None = None
+) -> tuple[File, ...]:
+    """What `build` puts into `config.files`. Raises ExecutableFormat."""
+    return tuple(
+        _measured(path, files[path], (kinds or {}).get(path) or kind_of(config, path)) for path in sorted(files)
+    )
+
+
+def _measured(path: str, blob: Blob, kind: Kind) -> File:
     require_inert(path, blob)
     digest, size = digest_of_chunks(blob.chunks())
-    return File(path=path, digest=digest, size=size, kind=kind or kind_of(config, path))
+    return File(path=path, digest=digest, size=size, kind=kind)
 
 
 def _render(config: BundleConfig, config_data: bytes, model_config: bytes) -> bytes:

@@ -114,7 +114,7 @@ class Catalogue:
             version=custom.version,
             release_seq=custom.release_seq,
             floor_seq=custom.floor_seq,
-            fresh_until=min(signed.expires.timestamp() for signed in _trusted(self._open_updater()).values()),
+            fresh_until=min(signed.expires.timestamp() for signed in _trusted(self._open_updater())),
         )
 
     def manifest(self, entry: CatalogueEntry) -> bytes:

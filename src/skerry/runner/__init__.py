@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runner process: one workload, one variant."""
+"""The runner process: composes runtime, serve and observe. Started by the agent as `python -m skerry.runner`."""

@@ -40,13 +40,17 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTestOutcome:
-    """`agreement` is that of the worst output; `problem` is empty exactly when `passed`."""
+    """`agreement` is that of the worst output; `problem` is empty exactly when `passed`.
+
+    `agreed` holds the samples whose every output was close enough: those a healthy variant can be asked again later.
+    """
 
     passed: bool
     samples: int
     agreement: float
     problem: str
     latency_p50_ms: float
+    agreed: tuple[int, ...] = ()
 
 
 def _bad(problem: str) -> ManifestError:
@@ -204,10 +208,10 @@ def agrees(actual: Array, expected: Array, tolerance: Tolerance) -> bool:
 def run_selftest(engine: Engine, npz: bytes, tolerance: Tolerance) -> SelfTestOutcome:
     """Run every sample and judge the answers as Tolerance says. Never raises for what the file or the engine get wrong."""
     times: list[float] = []
-    good: dict[str, int] = {}
+    good: dict[str, list[bool]] = {}
     try:
         samples = decode_samples(npz)
-        good = dict.fromkeys(samples.outputs, 0)
+        good = {name: [] for name in samples.outputs}
         for index in range(samples.count):
             inputs = feed(samples, index, engine)
             expected = golden(samples, index, engine)
@@ -215,7 +219,7 @@ def run_selftest(engine: Engine, npz: bytes, tolerance: Tolerance) -> SelfTestOu
             answer = engine.run(inputs)
             times.append(perf_counter() - start)
             for name, value in expected.items():
-                good[name] += agrees(answer[name], value, tolerance)
+                good[name].append(agrees(answer[name], value, tolerance))
     except (ManifestError, InferenceFailed) as error:
         return SelfTestOutcome(
             passed=False, samples=len(times), agreement=0.0, problem=str(error), latency_p50_ms=_median_ms(times)
@@ -223,16 +227,19 @@ def run_selftest(engine: Engine, npz: bytes, tolerance: Tolerance) -> SelfTestOu
     return _verdict(good, times, tolerance)
 
 
-def _verdict(good: dict[str, int], times: list[float], tolerance: Tolerance) -> SelfTestOutcome:
+def _verdict(good: dict[str, list[bool]], times: list[float], tolerance: Tolerance) -> SelfTestOutcome:
     total = len(times)
-    worst = min(good, key=lambda name: good[name])
-    agreement = good[worst] / total
-    passed = agreement >= tolerance.agreement
-    problem = (
-        "" if passed else f"output {worst}: {good[worst]} of {total} samples agree, {tolerance.agreement:g} needed"
-    )
+    worst = min(good, key=lambda name: sum(good[name]))
+    right = sum(good[worst])
+    passed = right / total >= tolerance.agreement
+    problem = "" if passed else f"output {worst}: {right} of {total} samples agree, {tolerance.agreement:g} needed"
     return SelfTestOutcome(
-        passed=passed, samples=total, agreement=agreement, problem=problem, latency_p50_ms=_median_ms(times)
+        passed=passed,
+        samples=total,
+        agreement=right / total,
+        problem=problem,
+        latency_p50_ms=_median_ms(times),
+        agreed=tuple(index for index, marks in enumerate(zip(*good.values(), strict=True)) if all(marks)),
     )
 
 

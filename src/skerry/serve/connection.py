@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
         if not self._host.opened(self):
             self._refuse(_plain_refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections"))
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         self._transport = None
         self._finished = True
         self._current = None

@@ -144,8 +144,11 @@ class Endpoints:
             accept_encoding=headers.get("accept-encoding", ""),
             limit=self._body_limit,
         )
+        self.ask(served, call, partial(self._finish, served, call, reply))
+
+    def ask(self, served: Served, call: Call, done: Callable[[Answered | Refused | Crashed], None]) -> None:
+        """The way every request takes, a client's or a probe: inline or through the workers. Raises Overloaded."""
         job = partial(infer, served, call, self._clock.monotonic)
-        done = partial(self._finish, served, call, reply)
         if isinstance(place(served.cost, len(call.body)), Inline):
             done(guarded(job))
         else:

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Body of an infer request -> InferRequest. Pure; every refusal is InferenceRequestInvalid with a text for the client."""
+"""Body of an infer request -> InferRequest, and back for our own questions. Pure; every refusal is InferenceRequestInvalid with a text for the client."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
 from msgspec import UNSET, DecodeError
-from msgspec.json import Decoder
+from msgspec.json import Decoder, Encoder
 
 from skerry.bundle.manifest import TensorSpec
 from skerry.errors import InferenceRequestInvalid
@@ -25,6 +25,7 @@ from skerry.serve.protocol import (
 )
 
 _decoder: Final = Decoder(RequestBody)
+_encoder: Final = Encoder()
 _MAX_RANK: Final = 16
 _MAX_AXIS: Final = 1 << 40
 _MICROSECONDS: Final = 1e-6
@@ -50,6 +51,22 @@ def decode(body: bytes, header_length: int | None, model: ModelSignature) -> Inf
         id=None if document.id is UNSET else document.id,
         timeout=_timeout(document.parameters),
     )
+
+
+def encode(inputs: Mapping[str, Array], model: ModelSignature) -> tuple[bytes, int]:
+    """A request for `inputs` in binary form, as a client would send it: (body, Inference-Header-Content-Length)."""
+    tail = [binary_codec.encode_tensor(inputs[spec.name]) for spec in model.io.inputs]
+    tensors = [
+        RequestTensor(
+            name=spec.name,
+            shape=list(inputs[spec.name].shape),
+            datatype=spec.dtype,
+            parameters={"binary_data_size": len(data)},
+        )
+        for spec, data in zip(model.io.inputs, tail, strict=True)
+    ]
+    head = _encoder.encode(RequestBody(inputs=tensors, parameters={"binary_data_output": True}))
+    return b"".join([head, *tail]), len(head)
 
 
 def _document(text: memoryview) -> RequestBody:

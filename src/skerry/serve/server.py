@@ -54,6 +54,7 @@ class HttpServer:
         self._draining = True
         for server in self._servers:
             server.close()
+        await asyncio.sleep(0)  # connections accepted in this turn of the loop become known in the next
         for connection in self._connections:
             connection.drain()
         await self._until_empty(linger)

@@ -24,6 +24,7 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     bundle_dir: str  # unpacked bundle: skerry.json, model files and self-test by their manifest paths
     variant: str
     listen_fd: int  # inherited listening TCP socket
+    config_digest: str = ""  # sha256:... of skerry.json as the agent verified it; empty = not checked again
     memory_limit_mib: int = 0  # 0 = none
     figures_seconds: float = 2.0
     probe_seconds: float = 1.0  # an idle runner runs a self-test sample this often; 0 = never

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Composition of a serving runner: server, endpoints, workers, probes, figures, results, and its way out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from typing import Final
+
+from skerry import __version__
+from skerry.effects import Clock, Entropy
+from skerry.runner import memory, results
+from skerry.runner.control import BlockingControl, Control
+from skerry.runner.loading import LoadedVariant
+from skerry.runner.probes import Probes
+from skerry.runtime.selftest import SelfTestOutcome
+from skerry.serve.endpoints import Endpoints, Gauges
+from skerry.serve.inference import Answered, Served
+from skerry.serve.protocol import ModelSignature
+from skerry.serve.schedule import WorkerPool, place
+from skerry.serve.server import HttpServer
+from skerry.wire.v1.runner import Acked, Command, Drain, Drained, Figures, Serving, Start
+
+_ACK_SECONDS: Final = 5.0
+_EVENT_ID_BYTES: Final = 12
+_MAX_WORKERS: Final = 4
+
+_logger = logging.getLogger(__name__)
+
+
+class ServingRunner:
+    """Serves one loaded variant until told to drain. Use once, inside one event loop."""
+
+    def __init__(
+        self, start: Start, loaded: LoadedVariant, outcome: SelfTestOutcome, *, clock: Clock, entropy: Entropy
+    ) -> None:
+        self._start = start
+        self._clock = clock
+        self._egress = loaded.config.egress
+        self._served = Served(signature=_signature(loaded), engine=loaded.engine, cost=loaded.cost)
+        self._workers = WorkerPool(asyncio.get_running_loop(), threads=_usable_cpus())
+        self._endpoints = Endpoints(
+            {loaded.config.name: self._served},
+            workers=self._workers,
+            clock=clock,
+            version=__version__,
+            gauges=Gauges(
+                resident_bytes=memory.resident_bytes,
+                connections=lambda: self._server.connections,
+                waiting=lambda: self._workers.pending,
+            ),
+            witness=self,
+        )
+        self._server = HttpServer(self._endpoints.handle, now=clock.monotonic)
+        self._probes = Probes(loaded, self._served, outcome.agreed, ask=self._endpoints.ask, clock=clock)
+        self._results = results.ResultQueue(entropy.token(_EVENT_ID_BYTES).hex())
+        self._control: Control | None = None
+        self._stop = asyncio.Event()
+        self._gone = asyncio.Event()  # the agent, or our side of the channel
+        self._handed_over = asyncio.Event()
+
+    async def run(self, blocking: BlockingControl) -> None:
+        """From the command Serve to the process's end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        _, control = await loop.create_unix_connection(
+            lambda: Control(blocking.lines, self._command, self._agent_gone), sock=blocking.socket
+        )
+        self._control = control
+        await self._server.start(_listener(self._start.listen_fd))
+        control.send(Serving(pid=os.getpid()))
+        _logger.info(
+            "serving %s %s: %s",
+            self._served.signature.name,
+            self._served.signature.variant,
+            place(self._served.cost, 0),
+        )
+        for command in blocking.early:
+            self._command(command)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._report_figures()), group.create_task(self._probe())]
+            await self._stop.wait()
+            await self._server.drain(linger=self._start.linger_seconds)
+            for task in tasks:
+                task.cancel()
+        await self._hand_over(control)
+
+    def answered(self, served: Served, answer: Answered) -> None:
+        """Witness of the endpoints: what the bundle declares goes to the agent."""
+        del served
+        if not self._egress.results or self._control is None:
+            return
+        outputs = results.declared(answer.outputs, self._egress)
+        if not outputs:
+            return
+        if not self._control.connected:
+            self._results.dropped += 1
+            return
+        event = self._results.make(outputs, at=self._clock.now(), request_id=answer.request_id)
+        if event is not None:
+            self._control.send(event)
+
+    def _command(self, command: Command) -> None:
+        match command:
+            case Drain():
+                self._stop.set()
+            case Acked():
+                self._results.acknowledge(command.through)
+                self._settle_results()
+            case _:
+                _logger.warning("command %s makes no sense while serving", type(command).__name__)
+
+    def _agent_gone(self) -> None:
+        self._gone.set()
+        self._settle_results()
+        if not self._stop.is_set():
+            _logger.warning("the agent is gone; serving on until SIGTERM")
+
+    async def _report_figures(self) -> None:
+        while True:
+            began = self._clock.monotonic()
+            await asyncio.sleep(self._start.figures_seconds)
+            self._send_figures(self._clock.monotonic() - began)
+
+    def _send_figures(self, seconds: float) -> None:
+        window = self._served.counters.take_window()
+        latency = window.latency
+        event = Figures(
+            window_seconds=seconds,
+            requests=window.requests,
+            errors=window.errors,
+            latency_p50_ms=latency.quantile_ms(0.5),
+            latency_p95_ms=latency.quantile_ms(0.95),
+            latency_p99_ms=latency.quantile_ms(0.99),
+            probes=window.probes,
+            rss_mib=memory.resident_mib(),
+        )
+        if self._control is not None:
+            self._control.send(event)
+
+    async def _probe(self) -> None:
+        while self._start.probe_seconds > 0:
+            await asyncio.sleep(self._start.probe_seconds)
+            self._probes.tick()
+
+    async def _hand_over(self, control: Control) -> None:
+        """Results are the agent's once it has acknowledged them; an agent that does not is not waited for for ever."""
+        self._send_figures(0.0)
+        self._settle_results()
+        await _within(self._handed_over, _ACK_SECONDS)
+        control.send(Drained(unsent=self._results.unacknowledged + self._results.dropped))
+        control.close()
+        await _within(self._gone, _ACK_SECONDS)
+        self._workers.close()
+
+    def _settle_results(self) -> None:
+        if not self._results.unacknowledged or self._gone.is_set():
+            self._handed_over.set()
+        else:
+            self._handed_over.clear()
+
+
+async def _within(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+
+
+def _signature(loaded: LoadedVariant) -> ModelSignature:
+    config = loaded.config
+    return ModelSignature(name=config.name, version=config.version, variant=loaded.variant.name, io=loaded.io)
+
+
+def _listener(fd: int) -> socket.socket:
+    listener = socket.socket(fileno=fd)
+    listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    return listener
+
+
+def _usable_cpus() -> int:
+    return min(len(os.sched_getaffinity(0)), _MAX_WORKERS)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory of this process: how it is bounded, given back and measured. Linux and glibc."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+import threading
+from pathlib import Path
+from typing import Final
+
+_MIB: Final = 1024 * 1024
+_M_TRIM_THRESHOLD: Final = -1  # mallopt(3)
+_M_ARENA_MAX: Final = -8
+_TRIM_ABOVE: Final = 128 * 1024
+_THREAD_STACK: Final = 512 * 1024
+_libc = ctypes.CDLL(None)
+
+
+def settle() -> None:
+    """One malloc arena that gives back what it can, and small stacks. Call before threads and big allocations.
+
+    glibc would otherwise keep up to eight arenas per core, and 8 MiB of every thread's stack would count against the limit.
+    """
+    mallopt = getattr(_libc, "mallopt", None)  # musl has none
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_TRIM_THRESHOLD, _TRIM_ABOVE)
+    threading.stack_size(_THREAD_STACK)
+
+
+def limit(mebibytes: int) -> None:
+    """Bound the private writable memory of this process (RLIMIT_DATA); 0 = none.
+
+    Not RLIMIT_AS: the address space of an engine is several times what it uses (mapped libraries, reserved arenas), so that
+    limit fails models that fit. Allocations above the limit fail, which the engine reports as an error of that request.
+    """
+    if mebibytes > 0:
+        resource.setrlimit(resource.RLIMIT_DATA, (mebibytes * _MIB, mebibytes * _MIB))
+
+
+def give_back() -> None:
+    """Return free heap pages to the system: after loading, up to half of what a model took."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def resident_bytes() -> int:
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * resource.getpagesize()
+
+
+def resident_mib() -> float:
+    return resident_bytes() / _MIB

@@ -1,2 +1,257 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pure decisions."""
+"""Pure: what an agent should do next, from what it was assigned, what it has and what its runners say.
+
+Rules, in the order they are applied to each workload:
+1.  an attempt that is being undone is undone to the end before anything else;
+2.  an attempt for a bundle no longer assigned is taken back, without holding it against the bundle;
+3.  a machine that keeps rebooting while a bundle is being activated undoes that bundle;
+4.  a committed version in a crash loop gives way to the version before it, for good;
+5.  a committed version that does not run is started, whatever the hub says or does not say;
+6.  an attempt goes on from the phase it had reached; a soak is judged on the device;
+7.  an assigned bundle that failed here once is refused for ever, one that trust refused until the hub assigns anew;
+8.  what else is assigned and not committed is attempted;
+9.  a workload no longer assigned is removed. No assignment at all removes nothing.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from skerry.agent.state import Attempt, Phase, WorkloadRecord
+from skerry.wire.v1.device import Assignment, WorkloadSpec
+
+REBOOTS_TOLERATED = 3
+REQUESTS_TO_JUDGE_EARLY = 20
+
+
+class StepKind(StrEnum):
+    FETCH = "fetch"
+    UNPACK = "unpack"
+    SELF_TEST = "self-test"
+    SWITCH = "switch"
+    SOAK = "soak"
+    COMMIT = "commit"
+    UNDO = "undo"
+    START = "start"  # the committed version is not running
+    FALL_BACK = "fall-back"  # the committed version crashes again and again
+    REFUSE = "refuse"
+    CONFIRM = "confirm"  # the assigned bundle is the committed one: say so under this assignment
+    REMOVE = "remove"
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    kind: StepKind
+    workload: str
+    sequence: int = 0
+    spec: WorkloadSpec | None = None
+    reason: str = ""
+    detail: str = ""
+    remember: bool = False
+
+
+class Soak(Struct, frozen=True, kw_only=True):
+    """What the agent saw of a soaking version since it began to serve."""
+
+    elapsed: float
+    requests: int = 0
+    errors: int = 0
+    latency_p95_ms: float | None = None  # median of the windows' p95
+    crashes: int = 0
+    probe_failures: int = 0
+
+
+class View(Struct, frozen=True, kw_only=True):
+    """One workload as it is now. `running` = digest that serves, empty when none."""
+
+    record: WorkloadRecord
+    running: str = ""
+    soak: Soak | None = None
+    crash_loop: bool = False
+    restarting: bool = False  # the supervisor is about to start it again after a crash
+
+
+class Local(Struct, frozen=True, kw_only=True):
+    workloads: tuple[View, ...] = ()
+
+
+class Verdict(StrEnum):
+    WAIT = "wait"
+    PASSED = "passed"
+    FAILED = "failed"
+
+
+class SoakJudgement(Struct, frozen=True, kw_only=True):
+    verdict: Verdict
+    reason: str = ""
+    detail: str = ""
+
+
+class Reason(StrEnum):
+    """Why the agent itself takes a version back or refuses one. Stable words; they reach reports and history."""
+
+    SUPERSEDED = "superseded"
+    REBOOT_LOOP = "reboot-loop"
+    CRASH_LOOP = "crash-loop"
+    CRASHED = "crashed-in-soak"
+    ERROR_RATE = "error-rate"
+    LATENCY = "latency"
+    PROBE_FAILED = "probe-failed"
+    FAILED_BEFORE = "failed-before"
+
+
+_PIPELINE = (
+    (Phase.FETCH, StepKind.FETCH),
+    (Phase.UNPACK, StepKind.UNPACK),
+    (Phase.SELF_TEST, StepKind.SELF_TEST),
+    (Phase.SWITCH, StepKind.SWITCH),
+    (Phase.SOAK, StepKind.SOAK),
+)
+
+
+def reconcile(assignment: Assignment | None, local: Local, now: float) -> tuple[Step, ...]:
+    """Steps in order, each workload's together. `now` (seconds, UTC) decides only whether the assignment still holds.
+
+    An expired assignment asks for nothing new and removes nothing; what runs goes on running.
+    """
+    in_force = assignment if assignment and now < assignment.expires else None
+    specs = {spec.name: spec for spec in in_force.workloads} if in_force else {}
+    views = {view.record.name: view for view in local.workloads}
+    steps: list[Step] = []
+    for name in sorted(views.keys() | specs.keys()):
+        view = views.get(name) or View(record=WorkloadRecord(name=name))
+        steps += _workload(view, specs.get(name), in_force)
+    return tuple(steps)
+
+
+def judge_soak(spec: WorkloadSpec, soak: Soak) -> SoakJudgement:
+    """Does a soaking version pass? A crash or failed probe decides at once, rates as soon as there is enough to judge."""
+    if soak.crashes:
+        return _failed(Reason.CRASHED, f"{soak.crashes} crash(es) in {soak.elapsed:.1f} s")
+    if soak.probe_failures:
+        return _failed(Reason.PROBE_FAILED, f"{soak.probe_failures} probe(s) failed")
+    over = soak.elapsed >= spec.soak_seconds
+    rate = soak.errors / soak.requests if soak.requests else 0.0
+    if rate > spec.max_error_rate and (over or soak.requests >= REQUESTS_TO_JUDGE_EARLY):
+        return _failed(Reason.ERROR_RATE, f"{rate:.3f} of {soak.requests} requests failed, limit {spec.max_error_rate}")
+    if not over:
+        return SoakJudgement(verdict=Verdict.WAIT)
+    limit = spec.max_latency_p95_ms
+    if limit is not None and soak.latency_p95_ms is not None and soak.latency_p95_ms > limit:
+        return _failed(Reason.LATENCY, f"p95 {soak.latency_p95_ms:.2f} ms, limit {limit} ms")
+    return SoakJudgement(verdict=Verdict.PASSED)
+
+
+def _failed(reason: Reason, detail: str) -> SoakJudgement:
+    return SoakJudgement(verdict=Verdict.FAILED, reason=reason, detail=detail)
+
+
+def _workload(view: View, spec: WorkloadSpec | None, assignment: Assignment | None) -> tuple[Step, ...]:
+    attempt = view.record.attempt
+    if attempt:
+        return _attempt(view, attempt, spec, assignment)
+    healing = _heal(view)
+    if assignment is None:
+        return healing
+    if spec is None:
+        return _remove(view)
+    return healing + _wanted(view, spec, assignment)
+
+
+def _attempt(
+    view: View, attempt: Attempt, spec: WorkloadSpec | None, assignment: Assignment | None
+) -> tuple[Step, ...]:
+    if attempt.undoing:
+        why = attempt.undoing
+        return (_undo(attempt, why.reason, why.detail, remember=why.remember),)
+    if assignment and (spec is None or spec.bundle.digest != attempt.spec.bundle.digest):
+        return (_undo(attempt, Reason.SUPERSEDED, f"assignment {assignment.sequence} asks for something else"),)
+    if len(attempt.boots) > REBOOTS_TOLERATED:
+        detail = f"the machine rebooted {len(attempt.boots) - 1} times while this was being activated"
+        return (_undo(attempt, Reason.REBOOT_LOOP, detail, remember=True),)
+    if attempt.phase is Phase.SOAK and view.running == attempt.spec.bundle.digest:
+        return _soaking(view, attempt)
+    return _heal(view) + _continue(attempt)
+
+
+def _soaking(view: View, attempt: Attempt) -> tuple[Step, ...]:
+    judgement = judge_soak(attempt.spec, view.soak or Soak(elapsed=0.0))
+    if view.crash_loop:
+        return (_undo(attempt, Reason.CRASH_LOOP, "crashed again and again", remember=True),)
+    match judgement.verdict:
+        case Verdict.WAIT:
+            return ()
+        case Verdict.PASSED:
+            return (_step(StepKind.COMMIT, attempt),)
+        case Verdict.FAILED:
+            return (_undo(attempt, judgement.reason, judgement.detail, remember=True),)
+
+
+def _continue(attempt: Attempt) -> tuple[Step, ...]:
+    """From the phase reached. A runner does not outlive its agent's attempt: activation starts again at the self-test."""
+    order = [phase for phase, _ in _PIPELINE]
+    start = min(order.index(attempt.phase), order.index(Phase.SELF_TEST))
+    return tuple(_step(kind, attempt) for _, kind in _PIPELINE[start:])
+
+
+def _heal(view: View) -> tuple[Step, ...]:
+    record = view.record
+    if record.committed is None:
+        return ()
+    if view.crash_loop and record.previous and not record.failure(record.previous.ref.digest):
+        return (Step(kind=StepKind.FALL_BACK, workload=record.name, reason=Reason.CRASH_LOOP),)
+    waiting = view.crash_loop or view.restarting
+    if view.running != record.committed.ref.digest and not waiting:
+        return (Step(kind=StepKind.START, workload=record.name),)
+    return ()
+
+
+def _remove(view: View) -> tuple[Step, ...]:
+    if view.record.committed is None and not view.running:
+        return ()
+    return (Step(kind=StepKind.REMOVE, workload=view.record.name),)
+
+
+def _wanted(view: View, spec: WorkloadSpec, assignment: Assignment) -> tuple[Step, ...]:
+    record, digest = view.record, spec.bundle.digest
+    if record.committed and record.committed.ref.digest == digest:
+        return _confirm(record, spec, assignment)
+    refusal = record.refusal
+    if refusal and refusal.digest == digest and refusal.sequence >= assignment.sequence:
+        return ()
+    failure = record.failure(digest)
+    if failure:
+        return (
+            Step(
+                kind=StepKind.REFUSE,
+                workload=spec.name,
+                sequence=assignment.sequence,
+                spec=spec,
+                reason=Reason.FAILED_BEFORE,
+                detail=f"{failure.reason}: {failure.detail}",
+            ),
+        )
+    return tuple(Step(kind=kind, workload=spec.name, sequence=assignment.sequence, spec=spec) for _, kind in _PIPELINE)
+
+
+def _confirm(record: WorkloadRecord, spec: WorkloadSpec, assignment: Assignment) -> tuple[Step, ...]:
+    if record.confirmed >= assignment.sequence:
+        return ()
+    return (Step(kind=StepKind.CONFIRM, workload=record.name, sequence=assignment.sequence, spec=spec),)
+
+
+def _step(kind: StepKind, attempt: Attempt) -> Step:
+    return Step(kind=kind, workload=attempt.spec.name, sequence=attempt.sequence, spec=attempt.spec)
+
+
+def _undo(attempt: Attempt, reason: str, detail: str, *, remember: bool = False) -> Step:
+    return Step(
+        kind=StepKind.UNDO,
+        workload=attempt.spec.name,
+        sequence=attempt.sequence,
+        spec=attempt.spec,
+        reason=reason,
+        detail=detail,
+        remember=remember,
+    )

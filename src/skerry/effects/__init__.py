@@ -39,6 +39,37 @@ class Files(Protocol):
         """Make everything already written to the file system of `path` durable (syncfs)."""
 
 
+class Spool(Protocol):
+    """Files too big for memory that arrive in pieces: written aside, proven, then made visible in one step."""
+
+    def size(self, path: Path) -> int | None:
+        """Bytes of the file, or None when there is none."""
+
+    def append(self, path: Path, data: bytes) -> None:
+        """Add to the end, making the file when needed. Not durable before `publish`. Raises StorageError."""
+
+    def pieces(self, path: Path, size: int = 1 << 20) -> Iterator[bytes]:
+        """The content in order. Raises StorageError."""
+
+    def publish(self, source: Path, target: Path) -> None:
+        """Make `source` durable, then visible as `target`, replacing it atomically. Raises StorageError."""
+
+    def clone(self, source: Path, target: Path) -> None:
+        """Give an immutable file a second name, replacing what is there; a copy where links are not possible.
+
+        Durable after `sync_tree`. Raises StorageError.
+        """
+
+    def remove_tree(self, folder: Path) -> None:
+        """Remove a folder and all in it; no error when it is not there. May be cut in the middle. Raises StorageError."""
+
+    def names(self, folder: Path) -> tuple[str, ...]:
+        """What is in a folder, sorted; empty when there is no such folder. Raises StorageError."""
+
+    def free(self, path: Path) -> int:
+        """Bytes an unprivileged process may still write to the file system that holds `path`."""
+
+
 class Entropy(Protocol):
     def token(self, size: int) -> bytes:
         """`size` bytes fit for keys and identifiers."""

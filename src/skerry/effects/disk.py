@@ -7,6 +7,8 @@ import contextlib
 import ctypes
 import os
 import secrets
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from skerry.errors import StorageError
@@ -42,7 +44,7 @@ class DiskFiles:
         except OSError as error:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
-            raise StorageError(path=str(path), problem=error.strerror or str(error)) from error
+            raise _storage_error(path, error) from error
 
     def read(self, path: Path) -> bytes | None:
         try:
@@ -50,7 +52,7 @@ class DiskFiles:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StorageError(path=str(path), problem=error.strerror or str(error)) from error
+            raise _storage_error(path, error) from error
 
     def remove(self, path: Path) -> None:
         try:
@@ -58,7 +60,7 @@ class DiskFiles:
             if path.parent.is_dir():
                 fsync_folder(path.parent)
         except OSError as error:
-            raise StorageError(path=str(path), problem=error.strerror or str(error)) from error
+            raise _storage_error(path, error) from error
 
     def sync_tree(self, path: Path) -> None:
         handle = os.open(path, os.O_RDONLY)
@@ -68,3 +70,75 @@ class DiskFiles:
                 raise StorageError(path=str(path), problem=os.strerror(number))
         finally:
             os.close(handle)
+
+    def size(self, path: Path) -> int | None:
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _storage_error(path, error) from error
+
+    def append(self, path: Path, data: bytes) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                file.write(data)
+        except OSError as error:
+            raise _storage_error(path, error) from error
+
+    def pieces(self, path: Path, size: int = 1 << 20) -> Iterator[bytes]:
+        try:
+            with path.open("rb") as file:
+                while piece := file.read(size):
+                    yield piece
+        except OSError as error:
+            raise _storage_error(path, error) from error
+
+    def publish(self, source: Path, target: Path) -> None:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with source.open("rb") as file:
+                os.fsync(file.fileno())
+            source.rename(target)
+            fsync_folder(target.parent)
+        except OSError as error:
+            raise _storage_error(target, error) from error
+
+    def clone(self, source: Path, target: Path) -> None:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            try:
+                target.hardlink_to(source)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(source, target)
+        except OSError as error:
+            raise _storage_error(target, error) from error
+
+    def remove_tree(self, folder: Path) -> None:
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _storage_error(folder, error) from error
+
+    def names(self, folder: Path) -> tuple[str, ...]:
+        try:
+            return tuple(sorted(os.listdir(folder)))  # noqa: PTH208 - names are wanted, not paths
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise _storage_error(folder, error) from error
+
+    def free(self, path: Path) -> int:
+        try:
+            figures = os.statvfs(path)
+        except OSError as error:
+            raise _storage_error(path, error) from error
+        return figures.f_bavail * figures.f_frsize
+
+
+def _storage_error(path: Path, error: OSError) -> StorageError:
+    return StorageError(path=str(path), problem=error.strerror or str(error))

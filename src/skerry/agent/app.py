@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Composition of an agent, and its threads:
+
+    follower    asks the hub for the assignment
+    updater     reconciles: the only one that writes records
+    supervisor  starts crashed runners again
+    reporter    sends the outbox
+    writer      makes results durable
+    main        watches the others, tells status and systemd, waits for a signal
+
+A thread that ends by a defect ends the agent: systemd starts it again, and its runners are taken over.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from skerry import __version__
+from skerry.agent import capabilities as capability
+from skerry.agent.act import Actor, Means
+from skerry.agent.checks import Issue, Observed
+from skerry.agent.checks.all import issues
+from skerry.agent.config import AgentConfig
+from skerry.agent.following import Follower
+from skerry.agent.history import History
+from skerry.agent.identity import load_identity
+from skerry.agent.lock import StateLock
+from skerry.agent.notify import Notifier, watchdog_seconds
+from skerry.agent.outbox import Outbox
+from skerry.agent.permits import Permits
+from skerry.agent.reporting import Reporter
+from skerry.agent.results import ResultWriter
+from skerry.agent.state import Layout, Phase, Records, WorkloadRecord, load_device
+from skerry.agent.status import Status, WorkloadStatus, write_status
+from skerry.agent.store import Store
+from skerry.agent.supervise.process import Surroundings
+from skerry.agent.supervise.supervisor import Outlets, Ports, Supervisor
+from skerry.agent.transport import Backoff, HubRoad
+from skerry.agent.updating import Updater
+from skerry.effects.disk import DiskFiles
+from skerry.effects.http import UrllibHttp
+from skerry.effects.system import SystemClock, SystemEntropy
+from skerry.errors import NotEnrolled, SkerryError
+from skerry.trust.catalogue import Catalogue, Source
+from skerry.trust.chain import Broken
+from skerry.trust.fetcher import HttpFetcher
+from skerry.wire.v1.report import DeviceReport, FiguresReport
+
+_log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5
+STATUS_SECONDS = 5.0
+_ONCE_PATIENCE = 0.5
+
+
+class Agent:
+    """Raises NotEnrolled, StateDamaged, StateLocked while it is composed; holds the state folder until `close`."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self._config = config
+        self._layout = Layout(config.state.resolve())
+        self._files = DiskFiles()
+        self._clock = SystemClock()
+        self._entropy = SystemEntropy()
+        self._device = load_device(self._files, self._layout)
+        self._lock = StateLock(self._layout.lock)
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._notifier = Notifier()
+        self._threads: list[threading.Thread] = []
+        self._started = self._clock.now()
+        self._shown: tuple[WorkloadStatus, ...] = ()
+        self._told: tuple[str, ...] | None = None
+        self._defect = ""
+        measured = capability.measure(version=__version__)
+        file = config.capability_file
+        self._capabilities = capability.merge_file(measured, file) if file else measured
+        self._compose()
+
+    def _compose(self) -> None:
+        identity = load_identity(self._files, self._layout.key)
+        factory_root = self._files.read(self._layout.factory_root)
+        if identity is None or factory_root is None:
+            raise NotEnrolled(state=str(self._layout.root))
+        device, config, http = self._device, self._config, self._http()
+        self._outbox = Outbox(self._layout.outbox)
+        self._history = History(self._outbox, device_id=device.device_id, private_key=identity.private_key)
+        intact = self._history.verify(identity.public_key)
+        self._history_broken = f"entry {intact.n}: {intact.problem}" if isinstance(intact, Broken) else ""
+        self._road = HubRoad(
+            http,
+            self._clock,
+            self._entropy,
+            hub=device.hub,
+            identity=identity,
+            device_id=device.device_id,
+            audience=device.audience,
+        )
+        self._permits = Permits(
+            self._catalogue(http, factory_root),
+            self._files,
+            self._layout,
+            self._clock,
+            device_id=device.device_id,
+            policy=config.policy,
+        )
+        self._writer = ResultWriter(self._outbox)
+        self._supervisor = Supervisor(
+            Surroundings(
+                state=self._layout.root, logs=self._layout.logs, command=config.runner_command, timing=config.timing
+            ),
+            Outlets(result=self._writer.result, figures=self._on_figures, changed=self._wake.set),
+            self._clock,
+            ports=Ports(host=config.listen_host, base=config.port_base),
+            figures_seconds=config.figures,
+        )
+        self._compose_loops()
+
+    def _compose_loops(self) -> None:
+        self._records = Records(self._files, self._layout)
+        self._follower = Follower(
+            road=self._road,
+            permits=self._permits,
+            history=self._history,
+            files=self._files,
+            layout=self._layout,
+            clock=self._clock,
+            backoff=self._backoff(),
+            changed=self._wake.set,
+            poll=self._device.poll_seconds if self._config.poll is None else self._config.poll,
+            refresh_every=self._config.refresh,
+        )
+        self._reporter = Reporter(self._outbox, self._road, self._backoff())
+        actor = Actor(
+            Means(
+                records=self._records,
+                history=self._history,
+                store=Store(self._files, self._layout),
+                runners=self._supervisor,
+                road=self._road,
+                permits=self._permits,
+                capabilities=self._capabilities,
+                clock=self._clock,
+                boot=capability.boot_id(),
+                memory_limit_mib=self._config.memory_limit_mib,
+            )
+        )
+        self._actor = actor
+        self._updater = Updater(
+            actor=actor,
+            records=self._records,
+            supervisor=self._supervisor,
+            clock=self._clock,
+            trusted_now=self._permits.now,
+            assignment=lambda: self._follower.assignment,
+            new_backoff=self._backoff,
+        )
+
+    # --- life ---
+
+    def run(self) -> str:
+        """Until `stop`; then everything is drained. Returns the defect that ended it early, empty for none."""
+        self._actor.settle()
+        self._follower.restore()
+        self._supervisor.end_strays(frozenset(record.name for record in self._records.all()))
+        self._say_hello()
+        loops: dict[str, Callable[[], float]] = {
+            "updater": self._updater.round,
+            "follower": partial(self._follower.round, self._stopping),
+            "reporter": partial(self._reporter.round, LOOK_SECONDS),
+            "supervisor": self._tend,
+            "writer": partial(self._writer.round, LOOK_SECONDS),
+        }
+        for name, turn in loops.items():
+            wake = self._wake if name == "updater" else self._stopping
+            thread = threading.Thread(target=self._loop, args=(name, turn, wake), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        try:
+            self._watch()
+        finally:
+            self._end()
+        return self._defect
+
+    def stop(self) -> None:
+        """Safe from a signal handler."""
+        self._stopping.set()
+
+    def _loop(self, name: str, turn: Callable[[], float], wake: threading.Event) -> None:
+        while not self._stopping.is_set():
+            try:
+                pause = turn()
+            except SkerryError as error:  # a full disk, say: it may get better, and what runs runs on
+                _log.error("thread=%s code=%s error=%s", name, error.code, error)
+                pause = 1.0
+            except (
+                Exception
+            ) as error:  # the outermost loop of a thread: a defect ends the agent, not silently the thread
+                _log.exception("thread=%s", name)
+                self._defect = f"{name}: {error!r}"
+                self._stopping.set()
+                return
+            if pause:
+                wake.wait(pause)
+            if wake is self._wake:
+                wake.clear()
+
+    def _tend(self) -> float:
+        self._supervisor.tend(LOOK_SECONDS)
+        return 0.0
+
+    def _watch(self) -> None:
+        every = watchdog_seconds()
+        next_status = next_ping = 0.0
+        self._notifier.tell(READY=1)
+        idle_since: float | None = None
+        while not self._stopping.wait(LOOK_SECONDS):
+            now = self._clock.monotonic()
+            self._tell_issues()
+            if now >= next_status or self._status_differs():
+                self._write_status()
+                next_status = now + STATUS_SECONDS
+            if every and now >= next_ping:
+                self._notifier.tell(WATCHDOG=1)
+                next_ping = now + every
+            if self._config.once:
+                idle_since = (idle_since or now) if self._is_done() else None
+                if idle_since is not None and now - idle_since >= _ONCE_PATIENCE:
+                    return
+
+    def _is_done(self) -> bool:
+        """For `--once`: asked, reconciled, reported."""
+        asked = self._follower.reached is not None
+        reported = not len(self._outbox) or self._reporter.reached is False
+        return asked and self._updater.settled and reported
+
+    def _end(self) -> None:
+        self._notifier.tell(STOPPING=1)
+        self._stopping.set()
+        self._wake.set()
+        self._outbox.fresh.set()
+        draining = threading.Thread(target=self._supervisor.close, name="close")
+        draining.start()
+        while draining.is_alive():  # the last results still come in
+            self._writer.round(0.05)
+        self._writer.round(0.05)
+        self._write_status(running=False)
+        self._outbox.close()
+        self._lock.__exit__(None, None, None)
+
+    # --- telling ---
+
+    def _say_hello(self) -> None:
+        fields = {"version": __version__, "boot": capability.boot_id()}
+        self._history.append("agent-started", at=self._clock.now(), fields=fields)
+        self._tell_issues()
+        self._write_status()
+
+    def _issues(self) -> tuple[Issue, ...]:
+        floors = self._permits.floors
+        loops = tuple(
+            record.name
+            for record in self._records.all()
+            if record.committed and self._supervisor.crash_loop(record.name, record.committed.ref.digest)
+        )
+        return issues(
+            Observed(
+                now=self._clock.now(),
+                free=self._files.free(self._layout.root),
+                time_floor=floors.time,
+                hub_ahead=self._follower.hub_ahead,
+                refreshed=self._permits.refreshed,
+                started=self._started,
+                crash_loops=loops,
+                history_broken=self._history_broken,
+                outbox_dropped=self._outbox.dropped,
+            )
+        )
+
+    def _tell_issues(self) -> None:
+        """To the hub on start, and when the set of issues changes."""
+        found = self._issues()
+        names = tuple(issue.name for issue in found)
+        if names == self._told:
+            return
+        self._told = names
+        sequence = self._follower.assignment.sequence if self._follower.assignment else 0
+        report = DeviceReport(
+            capabilities=self._capabilities,
+            issues=tuple(issue.text for issue in found),
+            sequence=sequence,
+            boot=capability.boot_id(),
+        )
+        self._outbox.put([(self._clock.now(), report)])
+
+    def _on_figures(self, report: FiguresReport) -> None:
+        self._writer.figures(self._clock.now(), report)
+
+    # --- status ---
+
+    def _write_status(self, *, running: bool = True) -> None:
+        self._shown = self._workload_statuses()
+        assignment = self._follower.assignment
+        write_status(
+            self._files,
+            self._layout,
+            Status(
+                pid=os.getpid(),
+                device_id=self._device.device_id,
+                name=self._device.name,
+                hub=self._device.hub,
+                at=self._clock.now(),
+                capabilities=self._capabilities,
+                workloads=self._shown,
+                issues=tuple(issue.text for issue in self._issues()),
+                assignment_sequence=assignment.sequence if assignment else 0,
+                hub_reachable=self._follower.reached,
+                outbox=len(self._outbox),
+                rss_mib=rss_mib(),
+                running=running,
+            ),
+        )
+
+    def _status_differs(self) -> bool:
+        return self._shown != self._workload_statuses()
+
+    def _workload_statuses(self) -> tuple[WorkloadStatus, ...]:
+        return tuple(self._workload_status(record) for record in self._records.all())
+
+    def _workload_status(self, record: WorkloadRecord) -> WorkloadStatus:
+        running = self._supervisor.serving(record.name)
+        release, attempt = record.committed, record.attempt
+        refs = [each for each in (release and release.ref, attempt and attempt.spec.bundle) if each]
+        shown = next((ref for ref in refs if ref.digest == running), None)
+        variant = attempt.variant if attempt and attempt.spec.bundle.digest == running else ""
+        return WorkloadStatus(
+            name=record.name,
+            state=_state_word(record, running),
+            bundle=shown.name if shown else "",
+            digest=running,
+            variant=variant or (release.variant if release and running else ""),
+            committed=release.ref.name if release else "",
+            attempt=f"{attempt.spec.bundle.name} {attempt.phase}" if attempt else "",
+            url=f"http://{_host(self._config.listen_host)}:{record.port}" if record.port and running else "",
+            problem=self._updater.problems.get(record.name, ""),
+            refused=f"{record.refusal.reason}: {record.refusal.detail}" if record.refusal else "",
+        )
+
+    # --- parts ---
+
+    def _http(self) -> UrllibHttp:
+        return UrllibHttp(ca_file=self._device.ca_file or None, user_agent=f"skerry-agent/{__version__}")
+
+    def _backoff(self) -> Backoff:
+        return Backoff(self._entropy)
+
+    def _catalogue(self, http: UrllibHttp, factory_root: bytes) -> Catalogue:
+        base = f"{self._device.hub}/device/v1/catalogue"
+        source = Source(metadata_url=base, targets_url=f"{base}/targets", fetcher=HttpFetcher(http, self._clock))
+        metadata = self._layout.catalogue / "metadata"
+        metadata.mkdir(parents=True, exist_ok=True)
+        return Catalogue(
+            metadata,
+            source=source,
+            targets_dir=self._layout.catalogue / "targets",
+            factory_root=factory_root,
+            files=self._files,
+            clock=self._clock,
+        )
+
+
+def _state_word(record: WorkloadRecord, running: str) -> str:
+    attempt = record.attempt
+    if attempt is not None:
+        if attempt.undoing:
+            return "undoing"
+        return "soaking" if attempt.phase is Phase.SOAK else "updating"
+    if record.committed is None:
+        return "idle"
+    return "serving" if running else "down"
+
+
+def _host(listen_host: str) -> str:
+    """An address a client on this machine can use."""
+    if listen_host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        return "127.0.0.1"
+    return f"[{listen_host}]" if ":" in listen_host else listen_host
+
+
+def rss_mib() -> float:
+    """Resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1024 * 1024)

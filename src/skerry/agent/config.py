@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How an agent is run; everything that is not state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from skerry.agent.supervise.process import COMMAND, Timing
+from skerry.trust.decision import InstallPolicy
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentConfig:
+    """Times in seconds. `poll` None = what the hub asked for at enrolment."""
+
+    state: Path
+    listen_host: str = "127.0.0.1"
+    port_base: int = 0
+    poll: float | None = None
+    once: bool = False
+    capability_file: Path | None = None
+    memory_limit_mib: int = 0
+    refresh: float = 900.0  # the catalogue, when nothing else asks for it
+    figures: float = 10.0  # how long one figures report covers
+    runner_command: tuple[str, ...] = COMMAND
+    timing: Timing = field(default_factory=Timing)
+    policy: InstallPolicy = field(default_factory=InstallPolicy)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""status.json: what an agent shows of itself to people and tools on the same machine."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from skerry.agent import lock
+from skerry.agent.state import Layout
+from skerry.effects import Files
+from skerry.errors import NotEnrolled, StateDamaged
+from skerry.wire.v1.device import Capabilities
+
+
+class WorkloadStatus(Struct, frozen=True, kw_only=True):
+    name: str
+    state: str  # serving | soaking | updating | undoing | down | idle
+    bundle: str = ""
+    digest: str = ""
+    variant: str = ""
+    committed: str = ""
+    attempt: str = ""
+    url: str = ""
+    problem: str = ""
+    refused: str = ""
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    pid: int
+    device_id: str
+    name: str
+    hub: str
+    at: float
+    capabilities: Capabilities
+    workloads: tuple[WorkloadStatus, ...] = ()
+    issues: tuple[str, ...] = ()
+    assignment_sequence: int = 0
+    hub_reachable: bool | None = None
+    outbox: int = 0
+    rss_mib: float = 0.0
+    running: bool = True
+
+
+def write_status(files: Files, layout: Layout, status: Status) -> None:
+    files.write(layout.status, msgspec.json.format(msgspec.json.encode(status), indent=1) + b"\n")
+
+
+def read_status(files: Files, layout: Layout) -> Status:
+    """What the agent last said; `running` is whether one lives now. Raises NotEnrolled, StateDamaged."""
+    data = files.read(layout.status)
+    if data is None:
+        raise NotEnrolled(state=str(layout.root))
+    try:
+        status = msgspec.json.decode(data, type=Status)
+    except msgspec.MsgspecError as error:
+        raise StateDamaged(path=str(layout.status), problem=str(error)) from error
+    return msgspec.structs.replace(status, running=lock.held(layout.lock))

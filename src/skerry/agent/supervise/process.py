@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One runner process and the conversation with it (wire.v1.runner). Safe from several threads.
+
+A reader thread turns lines into events; whoever waits is woken. The process is reaped by the reader when its socket ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from skerry.agent.supervise import orphans
+from skerry.agent.update.contract import Launch
+from skerry.errors import RunnerFailed, SelfTestFailed
+from skerry.wire.v1 import runner as wire
+
+_log = logging.getLogger(__name__)
+_event = msgspec.json.Decoder(wire.Event)
+
+LINE_LIMIT = 1024 * 1024
+LOG_LIMIT = 1024 * 1024
+OOM_SCORE = 500  # the kernel should choose a runner before the agent
+SELF_TEST_EXIT = 5
+
+COMMAND = (sys.executable, "-m", "skerry.runner")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds."""
+
+    start: float = 180.0
+    serve: float = 30.0
+    linger: float = 5.0
+    end: float = 15.0
+    figures: float = 2.0
+    probe: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What every runner of this agent gets."""
+
+    state: Path
+    logs: Path
+    command: tuple[str, ...] = COMMAND
+    timing: Timing = field(default_factory=Timing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listeners:
+    """Called on the reader thread; must not block for long."""
+
+    figures: Callable[[RunnerProcess, wire.Figures], None]
+    result: Callable[[RunnerProcess, wire.Result], None]
+    ended: Callable[[RunnerProcess], None]
+
+
+class RunnerProcess:
+    def __init__(
+        self, launch: Launch, listening: socket.socket, surroundings: Surroundings, listeners: Listeners
+    ) -> None:
+        """Starts the process. Raises RunnerFailed when there is not even that."""
+        self.launch = launch
+        self._timing = surroundings.timing
+        self._listeners = listeners
+        self._changed = threading.Condition()
+        self._loaded: wire.Loaded | None = None
+        self._tested: wire.SelfTested | None = None
+        self._serving = False
+        self._failure = ""
+        self._over = False
+        self.expected_to_end = False
+        self._control, theirs = socket.socketpair()
+        try:
+            self._process = _spawn(launch, listening, theirs, surroundings)
+        except OSError as error:
+            self._control.close()
+            raise RunnerFailed(workload=launch.workload, problem=f"cannot be started: {error}") from error
+        finally:
+            theirs.close()
+        self._reader = threading.Thread(target=self._read, name=f"runner-{launch.workload}", daemon=True)
+        self._reader.start()
+        self._send(
+            wire.Start(
+                workload=launch.workload,
+                bundle_dir=launch.bundle_dir,
+                variant=launch.variant,
+                config_digest=launch.config_digest,
+                listen_fd=listening.fileno(),
+                memory_limit_mib=launch.memory_limit_mib,
+                figures_seconds=self._timing.figures,
+                probe_seconds=self._timing.probe,
+                linger_seconds=self._timing.linger,
+            )
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return not self._over
+
+    @property
+    def problem(self) -> str:
+        """Why it ended, in words."""
+        return self._failure or f"it ended with {_exit_words(self._process.returncode)}"
+
+    def await_self_test(self) -> None:
+        """Raises RunnerFailed, SelfTestFailed; the process is gone then."""
+        with self._changed:
+            settled = self._changed.wait_for(lambda: self._tested or self._over, self._timing.start)
+        tested = self._tested
+        if tested is not None and tested.passed:
+            return
+        self.kill()
+        if tested is not None:
+            raise SelfTestFailed(variant=self.launch.variant, problem=tested.problem)
+        if settled:
+            raise RunnerFailed(workload=self.launch.workload, problem=self.problem)
+        raise RunnerFailed(workload=self.launch.workload, problem=f"not loaded within {self._timing.start:g} s")
+
+    def serve(self) -> None:
+        """Returns when it accepts connections. Raises RunnerFailed; the process is gone then."""
+        self._send(wire.Serve())
+        with self._changed:
+            self._changed.wait_for(lambda: self._serving or self._over, self._timing.serve)
+        if not self._serving or self._over:
+            self.kill()
+            raise RunnerFailed(workload=self.launch.workload, problem=self.problem)
+
+    def acked(self, through: int) -> None:
+        self._send(wire.Acked(through=through))
+
+    def drain(self) -> None:
+        """Finish what is there and end; killed when that takes too long."""
+        self.expected_to_end = True
+        self._send(wire.Drain())
+        with self._changed:
+            done = self._changed.wait_for(lambda: self._over, self._timing.linger + self._timing.end)
+        if not done:
+            _log.warning("drain took too long pid=%d workload=%s", self.pid, self.launch.workload)
+            self.kill()
+
+    def kill(self) -> None:
+        """Gone when it returns."""
+        self.expected_to_end = True
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        with self._changed:
+            self._changed.wait_for(lambda: self._over, self._timing.end)
+
+    # --- the conversation ---
+
+    def _send(self, command: wire.Command) -> None:
+        try:
+            self._control.sendall(msgspec.json.encode(command) + b"\n")
+        except OSError:  # it is gone: the reader notices and says why
+            _log.debug("send failed workload=%s", self.launch.workload)
+
+    def _read(self) -> None:
+        try:
+            with self._control.makefile("rb") as lines:
+                while line := lines.readline(LINE_LIMIT + 1):
+                    if len(line) > LINE_LIMIT:
+                        self._failure = "it sent a line that is too long"
+                        break
+                    self._take(line)
+        except OSError as error:
+            _log.debug("read failed workload=%s error=%s", self.launch.workload, error)
+        self._reap()
+
+    def _take(self, line: bytes) -> None:
+        try:
+            event = _event.decode(line)
+        except msgspec.MsgspecError as error:
+            _log.warning("not understood workload=%s error=%s", self.launch.workload, error)
+            return
+        match event:
+            case wire.Figures():
+                self._listeners.figures(self, event)
+            case wire.Result():
+                self._listeners.result(self, event)
+            case _:
+                self._note(event)
+
+    def _note(self, event: wire.Loaded | wire.SelfTested | wire.Serving | wire.Failed | wire.Drained) -> None:
+        with self._changed:
+            match event:
+                case wire.Loaded():
+                    self._loaded = event
+                case wire.SelfTested():
+                    self._tested = event
+                case wire.Serving():
+                    self._serving = True
+                case wire.Failed():
+                    self._failure = f"{event.code}: {event.message}"
+                case wire.Drained():
+                    self.expected_to_end = True
+            self._changed.notify_all()
+
+    def _reap(self) -> None:
+        try:
+            self._process.wait(self._timing.end if self.expected_to_end else 1.0)
+        except subprocess.TimeoutExpired:  # it closed its socket but lives: nobody could tell it anything any more
+            self._process.kill()
+            self._process.wait()
+        self._control.close()
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+        self._listeners.ended(self)
+
+
+def _spawn(
+    launch: Launch, listening: socket.socket, theirs: socket.socket, surroundings: Surroundings
+) -> subprocess.Popen[bytes]:
+    surroundings.logs.mkdir(parents=True, exist_ok=True)
+    with _log_file(surroundings.logs / f"{launch.workload}.log") as log:
+        process = subprocess.Popen(
+            [*surroundings.command, "--control-fd", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(theirs.fileno(), listening.fileno()),
+            env=_environment(os.environ, launch, listening, surroundings.state),
+            start_new_session=True,  # Ctrl-C in a terminal reaches the agent, which drains
+        )
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{process.pid}/oom_score_adj").write_text(str(OOM_SCORE), "ascii")
+    return process
+
+
+def _log_file(path: Path) -> contextlib.closing:  # type: ignore[type-arg]
+    if path.exists() and path.stat().st_size > LOG_LIMIT:
+        path.replace(path.with_suffix(".log.1"))
+    return contextlib.closing(path.open("ab"))
+
+
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "CUDA_VISIBLE_DEVICES",
+)
+
+
+def _environment(ours: Mapping[str, str], launch: Launch, listening: socket.socket, state: Path) -> dict[str, str]:
+    """Nothing of the agent's that a runner does not need, above all no tokens."""
+    return {
+        **{name: ours[name] for name in _PASSED_ON if name in ours},
+        "ORT_DISABLE_TELEMETRY": "1",
+        "MALLOC_ARENA_MAX": "1",
+        "MALLOC_TRIM_THRESHOLD_": "131072",
+        orphans.STATE_VARIABLE: str(state.resolve()),
+        orphans.WORKLOAD_VARIABLE: launch.workload,
+        orphans.DIGEST_VARIABLE: launch.digest,
+        orphans.LISTEN_VARIABLE: str(listening.fileno()),
+        orphans.PORT_VARIABLE: str(listening.getsockname()[1]),
+    }
+
+
+def _exit_words(code: int | None) -> str:
+    if code is None:
+        return "no exit code"
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"signal {-code}"

@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The supervisor: one slot per workload with its listening socket, the runner that serves and the one being tried.
+
+Switch without a dropped request: both runners hold the same listening socket; the new one accepts before the old one stops.
+A crashed runner is started again with growing pauses. In a soak it is not: reconcile takes the version back instead.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from skerry.agent.reconcile import Soak
+from skerry.agent.supervise import sockets
+from skerry.agent.supervise.orphans import Orphan, find_orphans
+from skerry.agent.supervise.process import Listeners, RunnerProcess, Surroundings
+from skerry.agent.supervise.watch import CrashLog, FiguresWindow, SoakWatch
+from skerry.agent.update.contract import Launch
+from skerry.effects import Clock
+from skerry.errors import RunnerFailed, SelfTestFailed
+from skerry.wire.v1 import runner as wire
+from skerry.wire.v1.report import FiguresReport
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Slot:
+    workload: str
+    socket: socket.socket | None = None
+    port: int = 0
+    serving: RunnerProcess | None = None
+    staged: RunnerProcess | None = None
+    orphans: list[Orphan] = field(default_factory=list)
+    crashes: CrashLog = field(default_factory=CrashLog)
+    soak: SoakWatch | None = None
+    window: FiguresWindow | None = None
+    again: tuple[float, Launch] | None = None  # when to start what again
+    starting: bool = False  # it is being started again right now
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlets:
+    """Where what runners say goes. Called on reader threads."""
+
+    result: Callable[[RunnerProcess, wire.Result], None]
+    figures: Callable[[FiguresReport], None]
+    changed: Callable[[], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    host: str = "127.0.0.1"
+    base: int = 0  # 0 = any free port
+
+
+class Supervisor:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        outlets: Outlets,
+        clock: Clock,
+        *,
+        ports: Ports | None = None,
+        figures_seconds: float = 10.0,
+    ) -> None:
+        self._surroundings = surroundings
+        self._outlets = outlets
+        self._clock = clock
+        self._ports = ports or Ports()
+        self._figures_seconds = figures_seconds
+        self._lock = threading.RLock()
+        self._slots: dict[str, Slot] = {}
+        self._listeners = Listeners(figures=self._on_figures, result=self._on_result, ended=self._on_ended)
+        self._closing = False
+        self._tend_now = threading.Event()
+        self._drains: list[threading.Thread] = []
+        for orphan in find_orphans(surroundings.state):
+            _log.warning("orphan pid=%d workload=%s digest=%s", orphan.pid, orphan.workload, orphan.digest)
+            self._slot(orphan.workload).orphans.append(orphan)
+
+    # --- as update steps see it ---
+
+    def listen(self, workload: str, port: int) -> int:
+        slot = self._slot(workload)
+        if slot.socket is None:
+            try:
+                slot.socket = self._adopt(slot, port) or sockets.listen(self._ports.host, port, base=self._ports.base)
+            except OSError as error:
+                raise sockets.port_trouble(workload, port, error) from error
+            slot.port = slot.socket.getsockname()[1]
+        return slot.port
+
+    def stage(self, launch: Launch) -> None:
+        slot = self._slot(launch.workload)
+        self.discard(launch.workload)
+        self.listen(launch.workload, slot.port)
+        fresh = self._spawn(slot, launch)
+        with self._lock:
+            slot.staged = fresh
+        try:
+            fresh.await_self_test()
+        except (RunnerFailed, SelfTestFailed):
+            with self._lock:
+                slot.staged = None
+                slot.crashes.add(self._clock.monotonic(), launch.digest)
+            raise
+
+    def staged(self, workload: str) -> str:
+        staged = self._slot(workload).staged
+        return staged.launch.digest if staged is not None and staged.alive else ""
+
+    def promote(self, workload: str) -> None:
+        slot = self._slot(workload)
+        fresh = slot.staged
+        if fresh is None:
+            raise RunnerFailed(workload=workload, problem="there is no tested runner to switch to")
+        try:
+            fresh.serve()
+        finally:
+            with self._lock:
+                slot.staged = None
+        with self._lock:
+            before, slot.serving = slot.serving, fresh
+            leftovers, slot.orphans = slot.orphans, []
+            slot.soak = slot.again = None
+            slot.window = FiguresWindow(seconds=self._figures_seconds)
+            died = not fresh.alive and slot.serving is fresh
+            if died:
+                slot.serving = None
+        if died:
+            self._crashed(slot, fresh.launch)
+        self._retire(before, leftovers)
+        self._outlets.changed()
+
+    def discard(self, workload: str) -> None:
+        slot = self._slot(workload)
+        with self._lock:
+            staged, slot.staged = slot.staged, None
+        if staged is not None:
+            staged.kill()
+
+    def stop(self, workload: str) -> None:
+        slot = self._slot(workload)
+        self.discard(workload)
+        with self._lock:
+            serving, slot.serving = slot.serving, None
+            leftovers, slot.orphans = slot.orphans, []
+            slot.soak = slot.again = None
+            listening, slot.socket = slot.socket, None
+        if listening is not None:
+            listening.close()
+        if serving is not None:
+            serving.drain()
+        self._end(leftovers)
+        self._outlets.changed()
+
+    def serving(self, workload: str) -> str:
+        serving = self._slot(workload).serving
+        return serving.launch.digest if serving is not None and serving.alive else ""
+
+    def begin_soak(self, workload: str) -> None:
+        with self._lock:
+            slot = self._slot(workload)
+            slot.soak = SoakWatch(self._clock.monotonic())
+            slot.window = FiguresWindow(seconds=0.0)  # while it soaks, every window is reported
+
+    # --- as the agent sees it ---
+
+    def end_soak(self, workload: str) -> None:
+        with self._lock:
+            slot = self._slot(workload)
+            slot.soak = None
+            slot.window = FiguresWindow(seconds=self._figures_seconds)
+
+    def soak(self, workload: str) -> Soak | None:
+        with self._lock:
+            slot = self._slot(workload)
+            return slot.soak.view(self._clock.monotonic()) if slot.soak else None
+
+    def crash_loop(self, workload: str, digest: str) -> bool:
+        with self._lock:
+            return self._slot(workload).crashes.loops(self._clock.monotonic(), digest)
+
+    def restarting(self, workload: str) -> bool:
+        """Whether the supervisor itself is about to start the runner again."""
+        with self._lock:
+            slot = self._slot(workload)
+            return slot.starting or slot.again is not None
+
+    def port(self, workload: str) -> int:
+        return self._slot(workload).port
+
+    def end_strays(self, keep: frozenset[str]) -> None:
+        """End orphans of workloads that exist no more."""
+        with self._lock:
+            strays = [orphan for slot in self._slots.values() if slot.workload not in keep for orphan in slot.orphans]
+            for slot in self._slots.values():
+                if slot.workload not in keep:
+                    slot.orphans = []
+        self._end(strays)
+
+    def tend(self, timeout: float) -> None:
+        """One round of the supervisor thread: start again what crashed and whose pause is over."""
+        self._tend_now.wait(min(timeout, self._next_again()))
+        self._tend_now.clear()
+        for slot in list(self._slots.values()):
+            with self._lock:
+                due = slot.again is not None and slot.again[0] <= self._clock.monotonic() and not self._closing
+                launch = slot.again[1] if slot.again and due else None
+                slot.again = None if due else slot.again
+                slot.starting = launch is not None
+            if launch is not None:
+                self._start_again(slot, launch)
+                slot.starting = False
+
+    def close(self) -> None:
+        """Drain everything, all workloads at once."""
+        with self._lock:
+            self._closing = True
+            names = list(self._slots)
+        self._tend_now.set()
+        stops = [threading.Thread(target=self.stop, args=(name,), name=f"stop-{name}") for name in names]
+        for thread in stops:
+            thread.start()
+        for thread in (*stops, *self._drains):
+            thread.join()
+
+    # --- inside ---
+
+    def _slot(self, workload: str) -> Slot:
+        with self._lock:
+            return self._slots.setdefault(workload, Slot(workload=workload))
+
+    def _adopt(self, slot: Slot, port: int) -> socket.socket | None:
+        """The socket an orphan listens on, or one beside it; None when there is no orphan on that port."""
+        for orphan in slot.orphans:
+            if port and orphan.port == port:
+                taken = sockets.take_over(orphan.pidfd, orphan.listen_fd, port=port)
+                return taken or sockets.listen_beside(self._ports.host, port)
+        return None
+
+    def _spawn(self, slot: Slot, launch: Launch) -> RunnerProcess:
+        if slot.socket is None:
+            raise RunnerFailed(workload=launch.workload, problem="it has no listening socket")
+        return RunnerProcess(launch, slot.socket, self._surroundings, self._listeners)
+
+    def _start_again(self, slot: Slot, launch: Launch) -> None:
+        _log.warning("start again workload=%s digest=%s", slot.workload, launch.digest)
+        try:
+            fresh = self._spawn(slot, launch)
+            fresh.await_self_test()
+            fresh.serve()
+        except (RunnerFailed, SelfTestFailed) as error:
+            _log.warning("start again failed workload=%s error=%s", slot.workload, error)
+            self._crashed(slot, launch)
+            return
+        with self._lock:
+            replaced = slot.serving is not None or self._closing
+            if not replaced:
+                slot.serving = fresh
+        if replaced:  # an update was quicker
+            fresh.kill()
+        self._outlets.changed()
+
+    def _crashed(self, slot: Slot, launch: Launch) -> None:
+        now = self._clock.monotonic()
+        with self._lock:
+            slot.crashes.add(now, launch.digest)
+            if slot.soak is not None:
+                slot.soak.crashed()
+            elif not self._closing and not slot.crashes.loops(now, launch.digest):
+                slot.again = (now + slot.crashes.pause(now, launch.digest), launch)
+            elif not self._closing:  # reconcile falls back; where there is nothing to fall back to, patience
+                slot.again = (now + 30.0, launch)
+        self._tend_now.set()
+        self._outlets.changed()
+
+    def _next_again(self) -> float:
+        now = self._clock.monotonic()
+        with self._lock:
+            waits = [slot.again[0] - now for slot in self._slots.values() if slot.again]
+        return max(0.0, min(waits, default=60.0))
+
+    def _retire(self, before: RunnerProcess | None, leftovers: list[Orphan]) -> None:
+        """In the background: a draining runner may finish long requests while the new one soaks."""
+        if before is None and not leftovers:
+            return
+
+        def drain() -> None:
+            if before is not None:
+                before.drain()
+            self._end(leftovers)
+
+        thread = threading.Thread(target=drain, name="drain")
+        self._drains = [*(each for each in self._drains if each.is_alive()), thread]
+        thread.start()
+
+    def _end(self, leftovers: list[Orphan]) -> None:
+        timing = self._surroundings.timing
+        for orphan in leftovers:
+            orphan.end(patience=timing.linger + timing.end)
+
+    # --- from reader threads ---
+
+    def _on_figures(self, process: RunnerProcess, figures: wire.Figures) -> None:
+        launch = process.launch
+        with self._lock:
+            slot = self._slot(launch.workload)
+            if slot.serving is not process or slot.window is None:
+                return
+            if slot.soak is not None:
+                slot.soak.add(figures)
+            report = slot.window.add(
+                figures,
+                workload=launch.workload,
+                digest=launch.digest,
+                variant=launch.variant,
+                rollout=launch.rollout,
+            )
+            soaking = slot.soak is not None
+        if report is not None:
+            self._outlets.figures(report)
+        if soaking:
+            self._outlets.changed()
+
+    def _on_result(self, process: RunnerProcess, result: wire.Result) -> None:
+        self._outlets.result(process, result)
+
+    def _on_ended(self, process: RunnerProcess) -> None:
+        if process.expected_to_end:
+            return
+        _log.error("runner ended workload=%s pid=%d why=%s", process.launch.workload, process.pid, process.problem)
+        slot = self._slot(process.launch.workload)
+        with self._lock:
+            was_serving = slot.serving is process
+            if was_serving:
+                slot.serving = None
+        if was_serving:
+            self._crashed(slot, process.launch)

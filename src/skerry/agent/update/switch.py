@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Switch: trust is asked once more, then the tested runner takes over the listening socket and the old one drains."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from skerry.agent.state import Phase
+from skerry.agent.update.contract import Context, Fact, Launch, Step, StepFailed, StepRefused
+from skerry.agent.update.fetch import plan_of
+from skerry.agent.update.launch import launch_of
+from skerry.errors import ArtefactError, RunnerFailed, SelfTestFailed
+
+
+class Switch(Step):
+    phase: ClassVar[Phase | None] = Phase.SWITCH
+    requires: ClassVar[frozenset[Fact]] = frozenset({Fact.STAGED})
+    ensures: ClassVar[frozenset[Fact]] = frozenset({Fact.SERVING})
+    takes_back: ClassVar[frozenset[Fact]] = frozenset({Fact.SERVING})
+
+    def apply(self, context: Context) -> None:
+        try:
+            plan_of(context)
+        except ArtefactError as error:
+            raise StepRefused(error.code, str(error)) from error
+        try:
+            context.runners.promote(context.spec.name)
+        except RunnerFailed as error:
+            raise StepFailed("runner-failed", str(error)) from error
+
+    def verify(self, context: Context) -> None:
+        if context.runners.serving(context.spec.name) != context.digest:
+            raise StepFailed("runner-failed", "it ended as soon as it served")
+
+    def undo(self, context: Context) -> None:
+        """Back to the committed version; the failed one goes even when that version does not start either."""
+        name, runners = context.spec.name, context.runners
+        launch = committed_launch(context)
+        if launch is not None and runners.serving(name) != launch.digest:
+            try:
+                runners.stage(launch)
+                runners.promote(name)
+            except (RunnerFailed, SelfTestFailed):  # reconcile starts it again, with patience
+                runners.discard(name)
+        if runners.serving(name) == context.digest:
+            runners.stop(name)
+
+
+def committed_launch(context: Context) -> Launch | None:
+    """How to run what this workload last committed; None when it committed nothing."""
+    release = context.record.committed
+    if release is None:
+        return None
+    return launch_of(context.spec.name, release, context.store, context.memory_limit_mib)

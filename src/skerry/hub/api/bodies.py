@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import zstandard
 from litestar import Request, Response
+from litestar.params import Dependency
 from litestar.response import Stream
 
 from skerry.errors import BadRequest, NotFound, PayloadTooLarge, RangeUnsatisfiable, UnsupportedContent
 from skerry.hub.api.ranges import Part, Unsatisfiable, choose_range, none_match
 from skerry.hub.blobs import Blobs
+
+GivenBlobs = Annotated[Blobs, Dependency(skip_validation=True)]
+"""What the application chose. A Protocol has no instances to check for."""
 
 _IMMUTABLE = "private, max-age=31536000, immutable"
 
@@ -52,7 +56,7 @@ async def blob_response(request: Request[Any, Any, Any], blobs: Blobs, digest: s
         return Response(content=None, status_code=304, headers=headers)
     if request.method == "HEAD":
         return Response(
-            content=None,
+            content=b"",
             headers={**headers, "content-length": str(size)},
             media_type="application/octet-stream",
         )

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from litestar import Request, Response, Router, get, head, post
-from litestar.enums import RequestEncodingType
+from litestar import Request, Response, Router, get, post, route
+from litestar.enums import HttpMethod, RequestEncodingType
 from litestar.params import Body, Parameter
 from litestar.types import Guard
 from msgspec import Struct
 
 from skerry.errors import BadRequest, EnrolmentRefused, NotFound
-from skerry.hub.api.bodies import CompressedRequest, blob_response
+from skerry.hub.api.bodies import CompressedRequest, GivenBlobs, blob_response
 from skerry.hub.api.gate import device_of
 from skerry.hub.api.ranges import none_match
-from skerry.hub.blobs import Blobs, checked_digest
+from skerry.hub.blobs import checked_digest
 from skerry.hub.services.assignments import Assignments
 from skerry.hub.services.audit import AuditLog
 from skerry.hub.services.catalogue import Catalogue
@@ -93,18 +93,9 @@ async def report_batch(request: AnyRequest, data: ReportBatch, reports: Reports)
     return await reports.accept(device_of(request), data)
 
 
-@get("/blobs/{digest:str}", media_type="application/octet-stream")
-async def get_blob(request: AnyRequest, digest: str, blobs: Blobs, released: ReleasedBlobs) -> Response[Any]:
+@route("/blobs/{digest:str}", http_method=[HttpMethod.GET, HttpMethod.HEAD], media_type="application/octet-stream")
+async def released_blob(request: AnyRequest, digest: str, blobs: GivenBlobs, released: ReleasedBlobs) -> Response[Any]:
     """A blob of a published bundle; honours Range and If-Range."""
-    return await _released_blob(request, digest, blobs, released)
-
-
-@head("/blobs/{digest:str}", media_type="application/octet-stream")
-async def head_blob(request: AnyRequest, digest: str, blobs: Blobs, released: ReleasedBlobs) -> Response[Any]:
-    return await _released_blob(request, digest, blobs, released)
-
-
-async def _released_blob(request: AnyRequest, digest: str, blobs: Blobs, released: ReleasedBlobs) -> Response[Any]:
     if not await released.holds(checked_digest(digest)):
         raise NotFound(kind="blob", name=digest)
     return await blob_response(request, blobs, digest)
@@ -129,5 +120,5 @@ def device_router(gate: Guard) -> Router:
     """Open are only enrolment and token, which bring proofs of their own, and the catalogue, which is signed and made to
     be held by caches and CDNs. Everything else passes the gate.
     """
-    guarded = Router(path="/", route_handlers=[assignment, report_batch, get_blob, head_blob], guards=[gate])
+    guarded = Router(path="/", route_handlers=[assignment, report_batch, released_blob], guards=[gate])
     return Router(path=PATH, route_handlers=[enroll, token, catalogue_file, catalogue_target, guarded], tags=["device"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Request, Response, get, head, post, put
+from litestar import Request, Response, get, post, put, route
+from litestar.enums import HttpMethod
 
 from skerry.errors import BadRequest, PayloadTooLarge
-from skerry.hub.api.bodies import blob_response
+from skerry.hub.api.bodies import GivenBlobs, blob_response
 from skerry.hub.api.gate import name_subject
-from skerry.hub.blobs import Blobs, checked_digest
+from skerry.hub.blobs import checked_digest
 from skerry.hub.services.access import Action
 from skerry.hub.services.catalogue import MAX_ROLE_BYTES, Catalogue
 from skerry.hub.services.models import Models
@@ -22,14 +23,14 @@ MAX_BLOB_BYTES = 64 * 1024**3
 AnyRequest = Request[Any, Any, Any]
 
 
-@head("/blobs/{digest:str}", action=Action.UPLOAD_BLOB, media_type="application/octet-stream")
-async def has_blob(request: AnyRequest, digest: str, blobs: Blobs) -> Response[Any]:
+@route("/blobs/{digest:str}", http_method=HttpMethod.HEAD, action=Action.UPLOAD_BLOB)
+async def has_blob(request: AnyRequest, digest: str, blobs: GivenBlobs) -> Response[Any]:
     """Whether an upload can be spared."""
     return await blob_response(request, blobs, checked_digest(digest))
 
 
 @put("/blobs/{digest:str}", status_code=201, action=Action.UPLOAD_BLOB, request_max_body_size=None)
-async def put_blob(request: AnyRequest, digest: str, blobs: Blobs) -> None:
+async def put_blob(request: AnyRequest, digest: str, blobs: GivenBlobs) -> Response[bytes]:
     """Upload the bytes with this digest. Nothing is visible before all are there and the digest is proven."""
     declared = request.headers.get("content-length", "0")
     if not declared.isascii() or not declared.isdigit():
@@ -37,6 +38,7 @@ async def put_blob(request: AnyRequest, digest: str, blobs: Blobs) -> None:
     if int(declared) > MAX_BLOB_BYTES:
         raise PayloadTooLarge(limit=MAX_BLOB_BYTES)
     await blobs.put(checked_digest(digest), request.stream(), limit=MAX_BLOB_BYTES)
+    return Response(content=b"", media_type="application/octet-stream")
 
 
 @get("/catalogue/roles/{role:str}", action=Action.READ_CATALOGUE_ROLE)

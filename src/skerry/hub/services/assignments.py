@@ -8,18 +8,19 @@ life is gone (so that a device which polls at all never holds an expired one), o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from skerry.effects import Clock
 from skerry.errors import NotFound, StaleVersion
 from skerry.hub.domain.devices import Desired, Device, StoredAssignment
-from skerry.hub.store.interface import AssignmentStore
+from skerry.hub.store.interface import AssignmentStore, DeviceStore
 from skerry.trust.assignment import sign_assignment
 from skerry.trust.dsse import Envelope, Signs
 from skerry.wire.v1.device import Assignment, WorkloadSpec
@@ -47,10 +48,14 @@ class Issued:
     refresh_at: float
 
 
+class _Store(AssignmentStore, DeviceStore, Protocol):
+    pass
+
+
 class Assignments:
     """Remembers what it issued or read, only to spare a poll one read: every answer is checked against the device's row."""
 
-    def __init__(self, store: AssignmentStore, clock: Clock, signer: Signer) -> None:
+    def __init__(self, store: _Store, clock: Clock, signer: Signer) -> None:
         self._store = store
         self._clock = clock
         self._signer = signer
@@ -62,16 +67,13 @@ class Assignments:
         known = self._known.get(device.id)
         if known is not None and self._in_force(known, device):
             return known
-        for attempt in range(_TRIES):
-            try:
-                issued = await self._read_or_issue(device)
-            except StaleVersion:
-                if attempt == _TRIES - 1:
-                    raise
-                continue
-            self._remember(device.id, issued)
-            return issued
-        raise AssertionError("unreachable: the last try returns or raises")
+        issued = await self._read_or_issue(device)
+        for _ in range(_TRIES):
+            if issued is not None:
+                self._remember(device.id, issued)
+                return issued
+            issued = await self._read_or_issue(await self._store.device(device.id))
+        raise StaleVersion(kind="assignment of", name=device.id, problem="other replicas keep issuing it")
 
     async def envelope(self, device: Device) -> tuple[Issued, bytes]:
         """The assignment in force and its DSSE bytes, of one and the same sequence."""
@@ -86,13 +88,14 @@ class Assignments:
     async def wait(self, device: Device, seen: Issued, *, seconds: float) -> None:
         """Return when the device's desired workloads are no longer those of `seen`, at the latest after `seconds`.
 
-        Also returns when the device is revoked and when the hub is about to stop.
+        Also returns when the device is revoked or deleted, and when the hub is about to stop.
         """
         timeout = min(max(seconds, 0.0), LONGEST_WAIT)
-        await _first_of(
-            self._store.wait_for_change(device.id, seen_version=seen.desired_version, timeout=timeout),
-            self._closing.wait(),
-        )
+        with contextlib.suppress(NotFound):
+            await _first_of(
+                self._store.wait_for_change(device.id, seen_version=seen.desired_version, timeout=timeout),
+                self._closing.wait(),
+            )
 
     def stop_waiting(self) -> None:
         """End all long-polls, now and from now on, so that the process can stop in good order."""
@@ -105,13 +108,22 @@ class Assignments:
             and self._clock.now() < known.refresh_at
         )
 
-    async def _read_or_issue(self, device: Device) -> Issued:
+    async def _read_or_issue(self, device: Device) -> Issued | None:
+        """None when `device` was not the newest row any more.
+
+        The next sequence follows the one in the device's row, which is above the newest stored one when the device
+        remembers assignments that this hub, restored from a backup, does not.
+        """
         last = await self._store.current_assignment(device.id)
         desired = await self._store.desired(device.id)
-        if last is not None and last.desired_version == desired.version and self._fresh(last):
+        known = last is not None and last.sequence == device.assignment_sequence
+        if last is not None and known and last.desired_version == desired.version and self._fresh(last):
             return self._as_issued(last)
-        stored = self._signed(desired, sequence=last.sequence + 1 if last is not None else 1)
-        await self._store.put_assignment(stored)
+        stored = self._signed(desired, sequence=device.assignment_sequence + 1)
+        try:
+            await self._store.put_assignment(stored)
+        except StaleVersion:
+            return None
         return self._as_issued(stored)
 
     def _fresh(self, stored: StoredAssignment) -> bool:

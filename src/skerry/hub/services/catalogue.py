@@ -15,14 +15,13 @@ from typing import TypeVar
 from tuf.api.metadata import Metadata, Root, Targets
 
 from skerry.effects import Clock
-from skerry.errors import CatalogueRefused, Conflict, NotFound, StaleVersion
+from skerry.errors import CatalogueRefused, Conflict, NotFound, StaleVersion, UnknownAddress
 from skerry.hub.blobs import Blobs
 from skerry.hub.domain.catalogue import CatalogueFile
 from skerry.hub.services.released import MAX_MANIFEST, bundle_of, manifest_of, target_file
 from skerry.hub.store.interface import CatalogueStore
 from skerry.trust import ceremony, metadata, publish
 from skerry.trust.decision import CatalogueEntry
-from skerry.trust.metadata import CatalogueRefusal
 from skerry.trust.online import OnlineTrust
 from skerry.wire.v1.device import ASSIGNMENT_KEYS_TARGET
 
@@ -46,7 +45,7 @@ class Catalogue:
     # --- what devices read ---------------------------------------------------------------------------------------------
 
     async def metadata_file(self, name: str) -> CatalogueFile:
-        """`timestamp.json` or `N.role.json`, as python-tuf's client asks for it. Raises NotFound."""
+        """`timestamp.json` or `N.role.json`, as python-tuf's client asks for it. Raises UnknownAddress."""
         match = _VERSIONED.fullmatch(name)
         if name == _TIMESTAMP:
             file = await self._store.catalogue_file(_TIMESTAMP)
@@ -55,14 +54,14 @@ class Catalogue:
         else:
             file = None
         if file is None:
-            raise NotFound(kind="catalogue file", name=name)
+            raise UnknownAddress(path=f"catalogue/{name}")
         return file
 
     async def target(self, path: str) -> bytes:
-        """A target by its path with the hash before the file name. Raises NotFound."""
+        """A target by its path with the hash before the file name. Raises UnknownAddress."""
         file = await self._store.catalogue_file(f"targets/{path}")
         if file is None:
-            raise NotFound(kind="catalogue target", name=path)
+            raise UnknownAddress(path=f"catalogue/targets/{path}")
         return file.data
 
     async def newest_root(self) -> bytes:
@@ -127,23 +126,15 @@ class Catalogue:
         current = await self._newest(_ROOT)
         if current == data:
             return
-        version = metadata.version_of(current)
-        status = ceremony.root_status(data, current)
-        if not status.complete:
-            detail = f"root {status.version} lacks {status.missing} signature(s)"
-            raise CatalogueRefused(reason=CatalogueRefusal.UNSIGNED, detail=detail)
-        await self._require_fitting(data)
-        await self._store.put_catalogue_files(
-            [CatalogueFile(name=_ROOT, version=version + 1, data=data)], expect={_ROOT: version}
-        )
-
-    async def _require_fitting(self, data: bytes) -> None:
-        """A root that no longer names the keys in use would lock out every device that follows it."""
+        ceremony.verify_next_root(current, data, now=self._clock.now())
         root = metadata.parse(Root, data)
-        if root.signed.is_expired(metadata.instant(self._clock.now())):
-            raise CatalogueRefused(reason=CatalogueRefusal.FREEZE, detail="the root is expired")
         for name in (_TARGETS, _SNAPSHOT, _TIMESTAMP):
+            # A root that no longer names the keys in use would lock out every device that follows it.
             metadata.require_signed(root, name.removesuffix(".json"), await self._newest(name))
+        version = metadata.version_of(data)
+        await self._store.put_catalogue_files(
+            [CatalogueFile(name=_ROOT, version=version, data=data)], expect={_ROOT: version - 1}
+        )
 
     # --- on start and ever after ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operator API: rollouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Request, get, post
+
+from skerry.hub.api.gate import name_subject, person_of
+from skerry.hub.api.inventory import Limit, number
+from skerry.hub.rollout.verbs import Verb
+from skerry.hub.services.access import Action
+from skerry.hub.services.pages import DEFAULT, page_of
+from skerry.hub.services.rollouts import Rollouts
+from skerry.wire.v1.operator import Page, RolloutEvent, RolloutSpec, RolloutView
+
+AnyRequest = Request[Any, Any, Any]
+
+
+@get("/rollouts", action=Action.READ_ROLLOUTS)
+async def list_rollouts(rollouts: Rollouts, limit: Limit = DEFAULT, after: str = "") -> Page[RolloutView]:
+    """Newest first."""
+    found = await rollouts.list(limit=limit, after=after)
+    return page_of(found, limit=limit, key=lambda view: view.id)
+
+
+@get("/rollouts/{rollout_id:str}", action=Action.READ_ROLLOUTS)
+async def get_rollout(rollout_id: str, rollouts: Rollouts) -> RolloutView:
+    return await rollouts.view(rollout_id)
+
+
+@get("/rollouts/{rollout_id:str}/events", action=Action.READ_ROLLOUTS)
+async def rollout_events(
+    rollout_id: str, rollouts: Rollouts, limit: Limit = DEFAULT, after: str = ""
+) -> Page[RolloutEvent]:
+    found = await rollouts.events(rollout_id, limit=limit, after=number(after))
+    return page_of(found, limit=limit, key=lambda event: str(event.n))
+
+
+@post("/rollouts", action=Action.START_ROLLOUT)
+async def start_rollout(request: AnyRequest, data: RolloutSpec, rollouts: Rollouts) -> RolloutView:
+    view = await rollouts.create(data, actor=person_of(request).name)
+    name_subject(request, f"rollouts/{view.id} {data.workload}={data.bundle}")
+    return view
+
+
+@post("/rollouts/{rollout_id:str}/pause", status_code=200, action=Action.STEER_ROLLOUT)
+async def pause_rollout(request: AnyRequest, rollout_id: str, rollouts: Rollouts) -> RolloutView:
+    """Assign no further devices; those already told go on."""
+    return await rollouts.command(rollout_id, Verb.PAUSE, actor=person_of(request).name)
+
+
+@post("/rollouts/{rollout_id:str}/resume", status_code=200, action=Action.STEER_ROLLOUT)
+async def resume_rollout(request: AnyRequest, rollout_id: str, rollouts: Rollouts) -> RolloutView:
+    """Go on, accepting the failures so far."""
+    return await rollouts.command(rollout_id, Verb.RESUME, actor=person_of(request).name)
+
+
+@post("/rollouts/{rollout_id:str}/undo", status_code=200, action=Action.STEER_ROLLOUT)
+async def undo_rollout(request: AnyRequest, rollout_id: str, rollouts: Rollouts) -> RolloutView:
+    """Bring every device it touched back to what it ran before."""
+    return await rollouts.command(rollout_id, Verb.UNDO, actor=person_of(request).name)
+
+
+HANDLERS = (
+    list_rollouts,
+    get_rollout,
+    rollout_events,
+    start_rollout,
+    pause_rollout,
+    resume_rollout,
+    undo_rollout,
+)

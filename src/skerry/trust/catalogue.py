@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 from tuf.api import exceptions as tuf_errors
-from tuf.api.metadata import Root, TargetFile
+from tuf.api.metadata import Key, Role, Root, TargetFile, Targets
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 
@@ -137,6 +137,7 @@ class Catalogue:
             info = updater.get_targetinfo(target)
         if len(_trusted(updater)) != known:
             self._files.sync_tree(self._metadata_dir)
+            _require_distinct_keys(_trusted(updater))
         return info
 
     def read_target(self, target: str, *, cache: Path | None = None) -> bytes:
@@ -176,6 +177,7 @@ class Catalogue:
                 updater.refresh()
             finally:
                 self._files.sync_tree(self._metadata_dir)
+        _require_distinct_keys(_trusted(updater))
         raised = _above_floor(_trusted(updater), floors)
         self._updater = updater
         return raised
@@ -209,6 +211,22 @@ def _above_floor(trusted: TrustedMetadataSet, floors: Floors) -> Floors:
     if problem:
         raise _refused(CatalogueRefusal.ROLLBACK, problem)
     return raise_catalogue(floors, seen)
+
+
+def _require_distinct_keys(trusted: TrustedMetadataSet) -> None:
+    """python-tuf counts key ids towards a threshold; one key under two ids would sign for two."""
+    for signed in trusted:
+        if isinstance(signed, Root):
+            _require_distinct(signed.keys, signed.roles)
+        elif isinstance(signed, Targets) and signed.delegations is not None:
+            _require_distinct(signed.delegations.keys, signed.delegations.roles or {})
+
+
+def _require_distinct(keys: Mapping[str, Key], roles: Mapping[str, Role]) -> None:
+    for name, role in roles.items():
+        contents = [repr(sorted(keys[keyid].keyval.items())) for keyid in role.keyids if keyid in keys]
+        if len(set(contents)) != len(contents):
+            raise _refused(CatalogueRefusal.UNSIGNED, f"role {name} counts one key twice")
 
 
 def _online_keys(root: Root) -> str:

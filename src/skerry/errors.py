@@ -357,12 +357,6 @@ class DatabaseUnavailable(HubError):
     advice = "Check the database server; the hub goes on by itself when it is back."
 
 
-class StaleVersion(Conflict):
-    code = "SKY-5013"
-    template = "{kind} {name} changed meanwhile"
-    advice = "Someone else was faster; look at it again and repeat the command if it is still wanted."
-
-
 class UnknownAddress(HubError):
     code = "SKY-5013"
     template = "there is nothing at {path}"
@@ -377,6 +371,12 @@ class WrongMethod(HubError):
 class UnsupportedContent(HubError):
     code = "SKY-5015"
     template = "content of type or encoding {kind} is not understood here"
+
+
+class StaleVersion(Conflict):
+    code = "SKY-5016"
+    template = "{kind} {name} changed meanwhile"
+    advice = "Someone else was faster; look at it again and repeat the command if it is still wanted."
 
 
 # --- SKY-6xxx: an inference request cannot be answered -------------------------------------------------------------------

@@ -34,4 +34,4 @@ def command(world: World, hub: HubClient, *, labels: dict[str, str], ttl: float,
         return
     click.echo(token.token)
     click.echo(f"good for one device within {brief(token.expires - world.clock.now())}; shown only now", err=True)
-    click.echo(f"on the device: skerry agent join --hub {hub.url} --token {token.token}", err=True)
+    click.echo(f"on the device: skerry agent join --hub {hub.url} --token {token.token} --state DIR", err=True)

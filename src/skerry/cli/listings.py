@@ -79,7 +79,7 @@ DEVICES: Listing[DeviceView] = Listing(
         Column(header="ID", cell=lambda device, _: device.id, wide=True),
     ),
     empty="no devices yet; make an enrolment token with `skerry enroll-token`,"
-    " then on the device: skerry agent join --hub URL --token TOKEN",
+    " then on the device: skerry agent join --hub URL --token TOKEN --state DIR",
 )
 
 FLEETS: Listing[FleetView] = Listing(

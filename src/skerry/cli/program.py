@@ -18,7 +18,11 @@ from skerry.cli.failure import Failure, wants_json
 from skerry.cli.verbs import VERBS, help_text
 from skerry.errors import MissingExtra, SkerryError, UsageError
 
-_OUR_PACKAGE = "skerry"
+_EXTRA_OF = {
+    **dict.fromkeys(("litestar", "sqlalchemy", "alembic", "uvicorn", "joserfc", "aiosqlite", "psycopg"), "hub"),
+    **dict.fromkeys(("numpy", "onnxruntime", "httptools", "uvloop"), "ort"),
+    **dict.fromkeys(("onnx", "sklearn", "skl2onnx"), "demo"),
+}
 
 
 class LazyGroup(click.Group):
@@ -46,15 +50,7 @@ class LazyGroup(click.Group):
 
 
 def load(module: str) -> click.Command:
-    """The verb's command. Raises MissingExtra when a package it needs is not installed."""
-    try:
-        command = importlib.import_module(module).command
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == _OUR_PACKAGE:
-            raise
-        raise MissingExtra(
-            feature=f"`skerry {module.rpartition('.')[2].replace('_', '-')}`", extra="cli,hub"
-        ) from error
+    command = importlib.import_module(module).command
     if not isinstance(command, click.Command):
         raise TypeError(module)
     return command
@@ -84,6 +80,9 @@ def run(arguments: Sequence[str], *, debug: bool = False, obj: object = None) ->
 def _failed(error: Exception, arguments: Sequence[str], *, debug: bool) -> int:
     if isinstance(error, click.ClickException):
         failure, code = _usage_failure(error), error.exit_code
+    elif isinstance(error, ModuleNotFoundError) and _package(error) not in {"", "skerry"}:
+        missing = MissingExtra(feature="this command", extra=_EXTRA_OF.get(_package(error), "cli"))
+        failure, code = Failure.of(missing), int(exit_code(missing))
     elif isinstance(error, SkerryError):
         failure, code = Failure.of(error), int(exit_code(error))
     else:
@@ -98,6 +97,10 @@ def _usage_failure(error: click.ClickException) -> Failure:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "skerry"
     return Failure(code=UsageError.code, message=error.format_message(), hint=f"see `{path} --help`")
+
+
+def _package(error: ModuleNotFoundError) -> str:
+    return (error.name or "").partition(".")[0]
 
 
 def _unexpected(error: Exception) -> Failure:

@@ -17,7 +17,6 @@ from skerry.cli.render import Output
 from skerry.cli.settings import Settings, settings_path
 from skerry.cli.world import World, pass_world
 from skerry.errors import ConfigError
-from skerry.hub.app import HubConfig, serve
 from skerry.trust import folder as trust_folder
 from skerry.trust import keyfile, online
 from skerry.wire.v1.operator import UserToken
@@ -84,6 +83,8 @@ def command(
 
     The first start makes the administrator and shows the token once. Stop it with Ctrl-C; it loses nothing.
     """
+    from skerry.hub.app import HubConfig, serve
+
     home = data or default_data(world)
     keys = home / _DEMO_KEYS if demo_trust else None
     config = HubConfig(

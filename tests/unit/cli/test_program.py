@@ -97,16 +97,19 @@ def test_wrong_usage_with_json_is_json(capsys):
     assert json.loads(capsys.readouterr().err)["code"] == "SKY-7000"
 
 
-def test_a_missing_package_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "litestar_missing", None)
-    monkeypatch.setitem(verbs.VERBS, "probe", verbs.Verb("probe", verbs.BUILD, "Probe", "litestar_missing"))
+@pytest.mark.parametrize(("package", "extra"), [("litestar.di", "hub"), ("onnxruntime", "ort"), ("rich", "cli")])
+def test_a_missing_package_says_what_to_install(verb, capsys, package, extra):
+    verb(failing(ModuleNotFoundError(name=package)))
     assert program.run(["probe"]) == 1
-    assert 'pip install "skerry[' in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "SKY-7001" in err
+    assert f'pip install "skerry[{extra}]"' in err
 
 
-def test_a_broken_import_of_our_own_is_not_a_missing_package(monkeypatch):
-    with pytest.raises(ModuleNotFoundError):
-        program.load("skerry.cli.there_is_no_such_verb")
+def test_a_broken_import_of_our_own_is_a_defect(verb, capsys):
+    verb(failing(ModuleNotFoundError(name="skerry.cli.gone")))
+    assert program.run(["probe"]) == 1
+    assert "defect in Skerry" in capsys.readouterr().err
 
 
 def test_version(capsys):

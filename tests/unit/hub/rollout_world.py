@@ -200,6 +200,9 @@ class World:
         self.quarantined = ""
         self.plans = 0
 
+    def status(self) -> RolloutStatus:
+        return self.rollout.status
+
     def state(self) -> RolloutState:
         under_way = any(s.status not in {StageStatus.WAITING, StageStatus.DONE} for s in self.stages.values())
         wanted = self.rollout.status is RolloutStatus.RUNNING and not under_way

@@ -5,13 +5,13 @@ import time
 
 import pytest
 from msgspec.structs import replace
-from unit.hub.rollout_world import Nature, World, bundle, fleet
 
 from skerry.hub.domain import MemberState, Refused
 from skerry.hub.rollout.planner import BATCH, plan
 from skerry.hub.rollout.verbs import Verb, command
 from skerry.hub.rollout.view import view
 from skerry.wire.v1.operator import Gate, Metric, OnFailure, RolloutSpec, RolloutStatus, StageSpec, StageStatus
+from unit.hub.rollout_world import Nature, World, bundle, fleet
 
 THREE = (
     StageSpec(name="canary", count=1, soak_seconds=20),
@@ -39,7 +39,7 @@ def test_healthy_fleet_ends_done_stage_by_stage():
     world.tick()
     assert len(world.touched()) == 6
     world.run(seconds=200)
-    assert world.rollout.status is RolloutStatus.DONE
+    assert world.status() is RolloutStatus.DONE
     assert len(world.in_state(MemberState.COMMITTED)) == 50
     assert [stage.fleet for stage in world.stages.values()] == [50, 50, 50]
 
@@ -50,7 +50,7 @@ def test_five_hundred_devices_in_a_moment():
     devices[400].nature = Nature.SILENT
     world = World(devices, spec(gates=(Gate(metric=Metric.LATENCY_P95_MS, max=50),)))
     world.run(seconds=4000)
-    assert world.rollout.status is RolloutStatus.UNDONE
+    assert world.status() is RolloutStatus.UNDONE
     assert "edge-0400 (silent)" in world.rollout.reason
     assert world.rollout.reason.endswith("not confirmed back: edge-0400")
     assert len(world.in_state(MemberState.UNDONE)) == 499
@@ -63,7 +63,7 @@ def test_one_failed_device_stops_the_rollout_when_no_gate_says_otherwise():
     devices[1].nature = Nature.FAILS
     world = World(devices, spec(stages=(StageSpec(name="half", percent=50), StageSpec(name="rest"))))
     world.run(seconds=300)
-    assert world.rollout.status is RolloutStatus.UNDONE
+    assert world.status() is RolloutStatus.UNDONE
     assert len(world.touched()) == 10
     assert world.in_state(MemberState.UNDONE) == world.touched()
     assert world.quarantined.startswith("rollout r-1: stage half: update_success")
@@ -76,7 +76,7 @@ def test_fails_early_when_the_gate_cannot_be_met_any_more():
     devices[0].delay = devices[1].delay = 10.0
     world = World(devices, spec(stages=(), gates=(Gate(metric=Metric.UPDATE_SUCCESS, min=0.9),)))
     world.run(seconds=10, step=10)
-    assert world.rollout.status is RolloutStatus.UNDOING
+    assert world.status() is RolloutStatus.UNDOING
 
 
 def test_failures_within_the_gate_are_tolerated():
@@ -84,7 +84,7 @@ def test_failures_within_the_gate_are_tolerated():
     devices[3].nature = Nature.REFUSES
     world = World(devices, spec(stages=(), gates=(Gate(metric=Metric.UPDATE_SUCCESS, min=0.9),)))
     world.run(seconds=100)
-    assert world.rollout.status is RolloutStatus.DONE
+    assert world.status() is RolloutStatus.DONE
     assert world.members["d0003"].reason == "refused"
 
 
@@ -93,10 +93,10 @@ def test_silence_past_the_deadline_is_failure_and_not_before():
     devices[2].nature = Nature.SILENT
     world = World(devices, spec(stages=()))
     world.run(seconds=595)
-    assert world.rollout.status is RolloutStatus.RUNNING
+    assert world.status() is RolloutStatus.RUNNING
     world.run(seconds=5)
     assert world.members["d0002"].reason == "silent"
-    assert world.rollout.status is RolloutStatus.UNDOING
+    assert world.status() is RolloutStatus.UNDOING
 
 
 def test_offline_device_stays_undoing_until_it_reports_even_after_the_rollout_has_ended():
@@ -106,7 +106,7 @@ def test_offline_device_stays_undoing_until_it_reports_even_after_the_rollout_ha
     devices[1].back_at = 1_800_005_000.0
     world = World(devices, spec(stages=()))
     world.run(seconds=3000)
-    assert world.rollout.status is RolloutStatus.UNDONE
+    assert world.status() is RolloutStatus.UNDONE
     assert "not confirmed back: edge-0001" in world.rollout.reason
     assert world.in_state(MemberState.UNDOING) == {"d0001"}
     world.advance(5000)
@@ -125,7 +125,7 @@ def test_a_device_that_committed_unheard_is_back_only_when_it_says_so():
     assert world.in_state(MemberState.UNDOING) == {"d0001"}
     world.run(seconds=100)
     assert devices[1].running == bundle(1).digest
-    assert world.rollout.status is RolloutStatus.UNDONE
+    assert world.status() is RolloutStatus.UNDONE
     assert world.in_state(MemberState.UNDOING) == set()
 
 
@@ -134,7 +134,7 @@ def test_too_slow_a_version_is_caught_and_undone():
     devices[0].latency = 80.0
     world = World(devices, spec(gates=(Gate(metric=Metric.LATENCY_P95_MS, max=50),)))
     world.run(seconds=400)
-    assert world.rollout.status is RolloutStatus.UNDONE
+    assert world.status() is RolloutStatus.UNDONE
     assert world.rollout.reason == "stage canary: latency_p95_ms 80 > 50: edge-0000"
     assert world.touched() == {"d0000"}
     assert devices[0].running == bundle(1).digest
@@ -144,7 +144,7 @@ def test_too_many_errors_over_the_stage_are_caught():
     devices = fleet(4, errors=3)
     world = World(devices, spec(stages=(), gates=(Gate(metric=Metric.ERROR_RATE, max=0.02),)))
     world.run(seconds=400)
-    assert world.rollout.status is RolloutStatus.UNDONE
+    assert world.status() is RolloutStatus.UNDONE
     assert "error_rate 0.03 > 0.02" in world.rollout.reason
 
 
@@ -159,7 +159,7 @@ def test_a_stage_never_passes_a_figures_gate_without_figures():
     assert world.stages[0].status is StageStatus.RUNNING
     world.now += 600
     world.tick()
-    assert world.rollout.status is RolloutStatus.UNDOING
+    assert world.status() is RolloutStatus.UNDOING
     assert world.rollout.reason == "stage all: no figures from edge-0000"
 
 
@@ -180,7 +180,7 @@ def test_a_fall_back_in_an_earlier_stage_stops_a_later_one():
     for device in devices[1:]:
         device.delay = 100.0
     world.run(seconds=300)
-    assert world.rollout.status is RolloutStatus.UNDONE
+    assert world.status() is RolloutStatus.UNDONE
     assert "fell-back" in world.kinds()
     assert all(device.desired == bundle(1) for device in devices)
 
@@ -190,16 +190,16 @@ def test_a_fall_back_after_the_end_reopens_the_record_and_asks():
     devices[1].falls_back_at = 1_800_010_000.0
     world = World(devices, spec(stages=()))
     world.run(seconds=100)
-    assert world.rollout.status is RolloutStatus.DONE
+    assert world.status() is RolloutStatus.DONE
     world.advance(20_000)
     world.tick()
-    assert world.rollout.status is RolloutStatus.PAUSED
+    assert world.status() is RolloutStatus.PAUSED
     assert world.rollout.reason.startswith("re-opened: ")
     assert world.members["d0001"].state is MemberState.FAILED
     assert not world.quarantined
     world.say(Verb.UNDO)
     world.run(seconds=100)
-    assert world.rollout.status is RolloutStatus.UNDONE
+    assert world.status() is RolloutStatus.UNDONE
     assert world.quarantined
 
 
@@ -212,7 +212,7 @@ def test_reopened_and_accepted_is_done_again():
     world.tick()
     world.say(Verb.RESUME)
     world.tick()
-    assert world.rollout.status is RolloutStatus.DONE
+    assert world.status() is RolloutStatus.DONE
     assert world.members["d0001"].accepted
 
 
@@ -225,7 +225,7 @@ def test_pause_holds_the_next_stage_but_hears_reports():
     assert world.touched() == {"d0000"}
     world.say(Verb.RESUME)
     world.run(seconds=100)
-    assert world.rollout.status is RolloutStatus.DONE
+    assert world.status() is RolloutStatus.DONE
 
 
 def test_a_pause_never_holds_back_the_undo():
@@ -235,7 +235,7 @@ def test_a_pause_never_holds_back_the_undo():
     world.tick()
     world.say(Verb.PAUSE)
     world.run(seconds=100)
-    assert world.rollout.status is RolloutStatus.UNDONE
+    assert world.status() is RolloutStatus.UNDONE
 
 
 def test_on_failure_pause_waits_for_the_operator_and_resume_accepts():
@@ -244,12 +244,12 @@ def test_on_failure_pause_waits_for_the_operator_and_resume_accepts():
     stages = (StageSpec(name="half", percent=50), StageSpec(name="rest"))
     world = World(devices, spec(stages=stages, on_failure=OnFailure.PAUSE))
     world.run(seconds=100)
-    assert world.rollout.status is RolloutStatus.PAUSED
+    assert world.status() is RolloutStatus.PAUSED
     assert world.stages[0].status is StageStatus.FAILED
     assert not world.quarantined
     world.say(Verb.RESUME)
     world.run(seconds=100)
-    assert world.rollout.status is RolloutStatus.DONE
+    assert world.status() is RolloutStatus.DONE
     assert len(world.in_state(MemberState.COMMITTED)) == 3
     assert "failure-accepted" in world.kinds()
 
@@ -260,10 +260,10 @@ def test_resume_waives_a_latency_gate_for_that_stage_only():
     gates = (Gate(metric=Metric.LATENCY_P95_MS, max=50),)
     world = World(devices, spec(stages=stages, gates=gates, on_failure=OnFailure.PAUSE))
     world.run(seconds=100)
-    assert world.rollout.status is RolloutStatus.PAUSED
+    assert world.status() is RolloutStatus.PAUSED
     world.say(Verb.RESUME)
     world.run(seconds=100)
-    assert world.rollout.status is RolloutStatus.PAUSED
+    assert world.status() is RolloutStatus.PAUSED
     assert world.rollout.reason == "stage rest: latency_p95_ms 80 > 50: edge-0001"
 
 
@@ -272,7 +272,7 @@ def test_undo_of_a_finished_healthy_rollout_brings_all_back_without_quarantine()
     world.run(seconds=400)
     world.say(Verb.UNDO)
     world.run(seconds=100)
-    assert world.rollout.status is RolloutStatus.UNDONE
+    assert world.status() is RolloutStatus.UNDONE
     assert world.rollout.reason == "undone by anna"
     assert not world.quarantined
     assert {device.running for device in world.devices.values()} == {bundle(1).digest}
@@ -287,7 +287,7 @@ def test_undo_leaves_alone_what_something_newer_took_over():
     world.run(seconds=100)
     assert device.desired == bundle(3)
     assert world.members["d0000"].state is MemberState.SUPERSEDED
-    assert world.rollout.status is RolloutStatus.UNDONE
+    assert world.status() is RolloutStatus.UNDONE
 
 
 def test_a_first_install_is_undone_by_removing_it():
@@ -297,10 +297,10 @@ def test_a_first_install_is_undone_by_removing_it():
         device.desired, device.status, device.running = None, None, ""
         device.desired_version, device.applied, device.told = 0, 0, 0
     world.run(seconds=50)
-    assert world.rollout.status is RolloutStatus.DONE
+    assert world.status() is RolloutStatus.DONE
     world.say(Verb.UNDO)
     world.run(seconds=50)
-    assert world.rollout.status is RolloutStatus.UNDONE
+    assert world.status() is RolloutStatus.UNDONE
     assert all(device.desired is None and not device.running for device in devices)
 
 
@@ -310,7 +310,7 @@ def test_late_success_corrects_a_verdict_of_the_clock():
     devices[4].back_at = 1_800_000_700.0
     world = World(devices, spec(stages=(), gates=(Gate(metric=Metric.UPDATE_SUCCESS, min=0.9),)))
     world.run(seconds=650)
-    assert world.rollout.status is RolloutStatus.DONE
+    assert world.status() is RolloutStatus.DONE
     assert world.members["d0004"].reason == "silent"
     world.advance(100)
     world.advance(100)
@@ -327,7 +327,7 @@ def test_a_revoked_device_counts_as_failed_but_is_not_waited_for():
     world.tick()
     assert world.members["d0002"].reason == "revoked"
     world.run(seconds=300)
-    assert world.rollout.status is RolloutStatus.UNDONE
+    assert world.status() is RolloutStatus.UNDONE
     assert world.rollout.finished is not None
     assert world.rollout.finished - 1_800_000_000.0 < 300
 
@@ -352,7 +352,7 @@ def test_a_limit_counts_the_fleet_as_it_is_when_the_stage_starts():
         device.start_on(bundle(1), world.now)
     world.run(seconds=100)
     assert len(world.touched()) == 1 + 15
-    assert world.rollout.status is RolloutStatus.DONE
+    assert world.status() is RolloutStatus.DONE
 
 
 def test_devices_that_have_it_already_and_busy_ones_are_left_alone():

@@ -13,7 +13,7 @@ UNFINISHED = "unfinished"  # it had begun, but did not end by the deadline
 REVOKED = "revoked"
 SUPERSEDED = "superseded"
 
-_BY_THE_CLOCK = frozenset({SILENT, UNFINISHED})
+BY_THE_CLOCK = frozenset({SILENT, UNFINISHED})
 _WENT_BACK = frozenset({WorkloadState.UNDONE, WorkloadState.FELL_BACK})
 
 
@@ -85,7 +85,7 @@ def _judge_committed(member: Member, seen: Seen, rollout: RolloutRecord) -> Mark
 def _judge_failed(member: Member, seen: Seen, rollout: RolloutRecord) -> MarkDevice | None:
     """Only a verdict the clock gave is corrected by a late report: what a device itself said stands."""
     status = heard(member, seen, rollout)
-    if status is None or member.reason not in _BY_THE_CLOCK:
+    if status is None or member.reason not in BY_THE_CLOCK:
         return None
     if _committed(status):
         return _mark(member, MemberState.COMMITTED, Outcome.COMMITTED, "", event="committed-late")

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a batch of reports says, worked out before anything is written: pure, in the order the device sent it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from skerry.wire.v1.report import (
+    DeviceReport,
+    FiguresReport,
+    HistoryEntry,
+    HistoryReport,
+    Report,
+    ResultReport,
+    WorkloadReport,
+)
+
+MAX_DOUBTS = 10
+LARGEST_SEQUENCE = 2**53  # above it JSON readers disagree; a device that claims more is lying about itself
+
+
+def following(reports: Iterable[Report], through: int) -> tuple[Report, ...]:
+    """The reports that continue without a gap after `through`; repeated ones and those behind a gap are left out."""
+    by_seq = {report.seq: report for report in reports}
+    taken: list[Report] = []
+    while (report := by_seq.get(through + 1)) is not None:
+        taken.append(report)
+        through += 1
+    return tuple(taken)
+
+
+class Digest:
+    """The last word on everything the batch touches. `head_n`, `head_hash`: newest history entry stored before it."""
+
+    def __init__(self, reports: Sequence[Report], *, head_n: int, head_hash: str) -> None:
+        self.workloads: dict[str, tuple[float, WorkloadReport]] = {}
+        self.figures: dict[tuple[str, str], tuple[float, FiguresReport]] = {}
+        self.results: dict[str, ResultReport] = {}
+        self.entries: list[HistoryEntry] = []
+        self.device: DeviceReport | None = None
+        self.applied_sequence = 0
+        self.doubts: list[str] = []
+        self.head_n = head_n
+        self.head_hash = head_hash
+        for report in reports:
+            self._take(report)
+
+    def _take(self, report: Report) -> None:
+        body = report.body
+        match body:
+            case WorkloadReport():
+                self.workloads[body.workload] = (report.at, body)
+                self._applied(body.sequence)
+            case FiguresReport():
+                self.figures[body.workload, body.digest] = (report.at, body)
+            case ResultReport():
+                self.results.setdefault(body.event_id, body)
+            case HistoryReport():
+                self._chain(body.entry)
+            case DeviceReport():
+                self.device = body
+                self._applied(body.sequence)
+
+    def _applied(self, sequence: int) -> None:
+        if self.applied_sequence < sequence < LARGEST_SEQUENCE:
+            self.applied_sequence = sequence
+
+    def _chain(self, entry: HistoryEntry) -> None:
+        """Signatures are checked by whoever reads the chain; here only that it is one chain, written once."""
+        if entry.n == self.head_n + 1 and entry.previous == self.head_hash:
+            self.entries.append(entry)
+            self.head_n, self.head_hash = entry.n, entry.hash
+        elif entry.n > self.head_n + 1:
+            self.doubts.append(f"history-gap at {entry.n} after {self.head_n}")
+        else:
+            self.doubts.append(f"history-fork at {entry.n}")

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Users, audit, settings and leases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+
+from skerry.errors import NotFound
+from skerry.hub.domain.access import AuditRecord, Lease, User
+from skerry.hub.store.database import Database, unique
+from skerry.hub.store.tables import audit, counters, leases, settings, users
+from skerry.wire.v1.operator import AuditEntry, Role
+
+_AUDIT = "audit"
+
+
+class SqlAccess:
+    _db: Database
+
+    async def add_user(self, user: User) -> None:
+        row = {"name": user.name, "role": str(user.role), "token_hash": user.token_hash, "created": user.created}
+        async with self._db.write() as tx:
+            with unique("user", user.name):
+                await tx.execute(insert(users).values(**row))
+
+    async def user_by_token(self, token_hash: bytes) -> User | None:
+        async with self._db.read() as connection:
+            row = (await connection.execute(select(users).where(users.c.token_hash == token_hash))).one_or_none()
+        return None if row is None else _user(row)
+
+    async def users(self) -> tuple[User, ...]:
+        async with self._db.read() as connection:
+            return tuple(_user(row) for row in await connection.execute(select(users).order_by(users.c.name)))
+
+    async def delete_user(self, name: str) -> None:
+        async with self._db.write() as tx:
+            gone = await tx.execute(delete(users).where(users.c.name == name))
+            if gone.rowcount != 1:
+                raise NotFound(kind="user", name=name)
+
+    async def add_audit(self, record: AuditRecord) -> AuditEntry:
+        async with self._db.write() as tx:
+            counted = self._db.insert(counters).values(name=_AUDIT, value=1)
+            counted = counted.on_conflict_do_update(index_elements=["name"], set_={"value": counters.c.value + 1})
+            n = int((await tx.execute(counted.returning(counters.c.value))).scalar_one())
+            entry = AuditEntry(
+                n=n,
+                at=record.at,
+                actor=record.actor,
+                role=record.role,
+                action=record.action,
+                subject=record.subject,
+                outcome=record.outcome,
+            )
+            await tx.execute(insert(audit).values(**_audit_row(entry)))
+            return entry
+
+    async def audit(self, *, limit: int = 100, after: int = 0) -> tuple[AuditEntry, ...]:
+        query = select(audit).where(audit.c.n > after).order_by(audit.c.n).limit(limit)
+        async with self._db.read() as connection:
+            return tuple(_audit(row) for row in await connection.execute(query))
+
+    async def setting(self, name: str) -> bytes | None:
+        async with self._db.read() as connection:
+            query = select(settings.c.value).where(settings.c.name == name)
+            return (await connection.execute(query)).scalar_one_or_none()
+
+    async def put_setting(self, name: str, value: bytes) -> None:
+        async with self._db.write() as tx:
+            await tx.execute(self._db.upsert(settings), {"name": name, "value": value})
+
+    async def settle(self, name: str, value: bytes) -> bytes:
+        async with self._db.write() as tx:
+            once = self._db.insert(settings).values(name=name, value=value).on_conflict_do_nothing()
+            await tx.execute(once)
+            stored: bytes = (await tx.execute(select(settings.c.value).where(settings.c.name == name))).scalar_one()
+            return stored
+
+
+class SqlLeases:
+    _db: Database
+
+    async def acquire_lease(self, name: str, holder: str, *, seconds: float, now: float) -> Lease | None:
+        """Compare-and-set, which both databases know: of two replicas exactly one finds the lease as it was."""
+        async with self._db.write() as tx:
+            seeded = self._db.insert(leases).values(name=name, holder="", expires=0.0, term=0)
+            await tx.execute(seeded.on_conflict_do_nothing())
+            row = (await tx.execute(select(leases).where(leases.c.name == name).with_for_update())).one()
+            if row.holder not in {"", holder} and now < row.expires:
+                return None
+            term = row.term if row.holder == holder else row.term + 1
+            lease = Lease(name=name, holder=holder, expires=now + seconds, term=term)
+            taken = update(leases).where(leases.c.name == name)
+            await tx.execute(taken.values(holder=holder, expires=lease.expires, term=term))
+            return lease
+
+    async def release_lease(self, name: str, holder: str) -> None:
+        mine = (leases.c.name == name) & (leases.c.holder == holder)
+        async with self._db.write() as tx:
+            await tx.execute(update(leases).where(mine).values(holder="", expires=0.0))
+
+
+def _user(row: Row[Any]) -> User:
+    return User(name=row.name, role=Role(row.role), token_hash=row.token_hash, created=row.created)
+
+
+def _audit(row: Row[Any]) -> AuditEntry:
+    return AuditEntry(
+        n=row.n,
+        at=row.at,
+        actor=row.actor,
+        role=row.role,
+        action=row.action,
+        subject=row.subject,
+        outcome=row.outcome,
+    )
+
+
+def _audit_row(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "n": entry.n,
+        "at": entry.at,
+        "actor": entry.actor,
+        "role": entry.role,
+        "action": entry.action,
+        "subject": entry.subject,
+        "outcome": entry.outcome,
+    }

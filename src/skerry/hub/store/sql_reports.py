@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What devices say, stored once each, with everything that follows from it in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, func, insert, select, update
+
+from skerry.hub.domain.devices import LatestFigures, WorkloadStatus
+from skerry.hub.store.database import Database, Transaction
+from skerry.hub.store.digestion import LARGEST_SEQUENCE, MAX_DOUBTS, Digest, following
+from skerry.hub.store.documents import dump, load, plain
+from skerry.hub.store.sql_devices import lock_device
+from skerry.hub.store.tables import (
+    assignments,
+    device_workloads,
+    devices,
+    figures,
+    history_entries,
+    reports,
+    results,
+)
+from skerry.wire.v1.operator import StoredResult
+from skerry.wire.v1.report import FiguresReport, HistoryEntry, Report, ResultReport, WorkloadReport, WorkloadState
+
+Outputs = dict[str, list[float | int | str | bool]]
+
+
+class SqlReports:
+    _db: Database
+
+    async def add_reports(self, device_id: str, reports: Sequence[Report], *, received: float) -> int:
+        async with self._db.write() as tx:
+            row = await lock_device(tx, device_id)
+            taken = following(reports, row.through)
+            if not taken:
+                return int(row.through)
+            digest = Digest(taken, head_n=row.history_n, head_hash=row.history_hash)
+            await self._store(tx, device_id, taken, digest, received)
+            values = await _device_values(tx, row, digest, received)
+            await tx.execute(update(devices).where(devices.c.id == device_id).values(through=taken[-1].seq, **values))
+            return taken[-1].seq
+
+    async def reports(self, device_id: str, *, limit: int = 100, after: int = 0) -> tuple[Report, ...]:
+        query = select(reports.c.report).where(reports.c.device_id == device_id, reports.c.seq > after)
+        async with self._db.read() as connection:
+            rows = await connection.execute(query.order_by(reports.c.seq).limit(limit))
+            return tuple(load(row.report, Report) for row in rows)
+
+    async def history(self, device_id: str, *, limit: int = 1000, after: int = 0) -> tuple[HistoryEntry, ...]:
+        query = select(history_entries.c.entry).where(
+            history_entries.c.device_id == device_id, history_entries.c.n > after
+        )
+        async with self._db.read() as connection:
+            rows = await connection.execute(query.order_by(history_entries.c.n).limit(limit))
+            return tuple(load(row.entry, HistoryEntry) for row in rows)
+
+    async def results(
+        self, device_id: str, *, limit: int = 100, after: int = 0
+    ) -> tuple[tuple[int, StoredResult], ...]:
+        query = select(results).where(results.c.device_id == device_id, results.c.n > after)
+        async with self._db.read() as connection:
+            rows = await connection.execute(query.order_by(results.c.n).limit(limit))
+            return tuple((row.n, _result(row)) for row in rows)
+
+    async def count_results(self) -> int:
+        async with self._db.read() as connection:
+            return int((await connection.execute(select(func.count()).select_from(results))).scalar_one())
+
+    async def workload_status(self, device_id: str) -> tuple[WorkloadStatus, ...]:
+        query = select(device_workloads).where(device_workloads.c.device_id == device_id)
+        async with self._db.read() as connection:
+            rows = await connection.execute(query.order_by(device_workloads.c.workload))
+            return tuple(status_of(row) for row in rows)
+
+    async def figures(self, device_id: str) -> tuple[LatestFigures, ...]:
+        query = select(figures).where(figures.c.device_id == device_id)
+        async with self._db.read() as connection:
+            rows = await connection.execute(query.order_by(figures.c.workload, figures.c.digest))
+            return tuple(
+                LatestFigures(
+                    device_id=row.device_id,
+                    at=row.at,
+                    received=row.received,
+                    figures=load(row.figures, FiguresReport),
+                )
+                for row in rows
+            )
+
+    async def _store(
+        self, tx: Transaction, device_id: str, taken: Sequence[Report], digest: Digest, received: float
+    ) -> None:
+        mine = {"device_id": device_id, "received": received}
+        await tx.execute(insert(reports), [{**mine, "seq": report.seq, "report": dump(report)} for report in taken])
+        if digest.workloads:
+            rows = [{**mine, **_status_row(at, body)} for at, body in digest.workloads.values()]
+            await tx.execute(self._db.upsert(device_workloads), rows)
+        if digest.figures:
+            rows = [
+                {
+                    **mine,
+                    "workload": plain(body.workload),
+                    "digest": plain(body.digest),
+                    "at": at,
+                    "figures": dump(body),
+                }
+                for at, body in digest.figures.values()
+            ]
+            await tx.execute(self._db.upsert(figures), rows)
+        if digest.results:
+            rows = [{**mine, **_result_row(body)} for body in digest.results.values()]
+            once = self._db.insert(results).on_conflict_do_nothing(index_elements=["device_id", "event_id"])
+            await tx.execute(once, rows)
+        if digest.entries:
+            rows = [{**mine, "n": entry.n, "entry": dump(entry)} for entry in digest.entries]
+            await tx.execute(insert(history_entries), rows)
+
+
+async def _device_values(tx: Transaction, row: Row[Any], digest: Digest, received: float) -> dict[str, Any]:
+    values: dict[str, Any] = {"last_seen": max(row.last_seen or 0.0, received)}
+    if digest.entries:
+        values |= {"history_n": digest.head_n, "history_hash": digest.head_hash}
+    if digest.doubts:
+        doubts = (*load(row.doubts, tuple[str, ...]), *digest.doubts)
+        values["doubts"] = dump(tuple(dict.fromkeys(doubts))[:MAX_DOUBTS])
+    if digest.device is not None:
+        values |= {"capabilities": dump(digest.device.capabilities), "issues": dump(digest.device.issues)}
+    if digest.applied_sequence > row.applied_sequence:
+        values |= await _in_force(tx, row, digest.applied_sequence)
+    return values
+
+
+async def _in_force(tx: Transaction, row: Row[Any], sequence: int) -> dict[str, Any]:
+    """A sequence we never issued means the hub lost its memory (an old backup): the next assignment must top it."""
+    if sequence > row.assignment_sequence:
+        return {"applied_sequence": sequence, "applied_version": 0, "assignment_sequence": sequence}
+    query = select(assignments.c.desired_version).where(
+        assignments.c.device_id == row.id, assignments.c.sequence == sequence
+    )
+    version = (await tx.execute(query)).scalar_one_or_none()
+    return {"applied_sequence": sequence, **({} if version is None else {"applied_version": version})}
+
+
+def status_of(row: Row[Any]) -> WorkloadStatus:
+    return WorkloadStatus(
+        device_id=row.device_id,
+        workload=row.workload,
+        digest=row.digest,
+        state=WorkloadState(row.state),
+        variant=row.variant,
+        rollout=row.rollout,
+        reason=row.reason,
+        detail=row.detail,
+        running=row.running,
+        sequence=row.sequence,
+        at=row.at,
+        received=row.received,
+    )
+
+
+def _status_row(at: float, body: WorkloadReport) -> dict[str, Any]:
+    return {
+        "workload": plain(body.workload),
+        "digest": plain(body.digest),
+        "state": str(body.state),
+        "variant": plain(body.variant),
+        "rollout": plain(body.rollout),
+        "reason": plain(body.reason),
+        "detail": plain(body.detail),
+        "running": plain(body.running),
+        "sequence": body.sequence if 0 <= body.sequence < LARGEST_SEQUENCE else 0,
+        "at": at,
+    }
+
+
+def _result_row(body: ResultReport) -> dict[str, Any]:
+    return {
+        "event_id": plain(body.event_id),
+        "workload": plain(body.workload),
+        "at": body.at,
+        "bundle": plain(body.bundle),
+        "outputs": dump(body.outputs),
+        "request_id": plain(body.request_id),
+    }
+
+
+def _result(row: Row[Any]) -> StoredResult:
+    return StoredResult(
+        device_id=row.device_id,
+        workload=row.workload,
+        event_id=row.event_id,
+        at=row.at,
+        received=row.received,
+        bundle=row.bundle,
+        outputs=load(row.outputs, Outputs),
+        request_id=row.request_id,
+    )

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+import asyncio
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from contracts.store.values import (
+    CAPABILITIES,
+    NOW,
+    assignment,
+    bundle,
+    enrolled,
+    history,
+    report,
+    result,
+    workload,
+)
+from skerry.errors import NotFound
+from skerry.wire.v1.device import Capabilities
+from skerry.wire.v1.report import DeviceReport, FiguresReport, WorkloadState
+
+pytestmark = pytest.mark.anyio
+
+
+def figures(p95: float, *, version: int = 2) -> FiguresReport:
+    return FiguresReport(
+        workload="digits",
+        digest=bundle(version).digest,
+        window_seconds=2.0,
+        requests=10,
+        errors=1,
+        latency_p50_ms=1.0,
+        latency_p95_ms=p95,
+        latency_p99_ms=9.0,
+    )
+
+
+async def test_a_batch_is_stored_once_however_often_it_is_sent(store):
+    await enrolled(store, "d1")
+    batch = [report(n, result(f"e{n}")) for n in (1, 2, 3)]
+    assert await store.add_reports("d1", batch, received=NOW) == 3
+    assert await store.add_reports("d1", batch, received=NOW + 1) == 3
+    assert await store.add_reports("d1", [*batch, report(4, result("e4"))], received=NOW + 2) == 4
+    assert await store.reports("d1") == (*batch, report(4, result("e4")))
+    assert await store.count_results() == 4
+
+
+async def test_nothing_behind_a_gap_is_stored_or_acknowledged(store):
+    await enrolled(store, "d1")
+    batch = [report(n, result(f"e{n}")) for n in (1, 2, 4, 5)]
+    assert await store.add_reports("d1", batch, received=NOW) == 2
+    assert await store.add_reports("d1", [report(5, result("e5"))], received=NOW) == 2
+    assert await store.count_results() == 2
+    assert await store.add_reports("d1", [report(n, result(f"e{n}")) for n in (3, 4, 5)], received=NOW) == 5
+    assert await store.count_results() == 5
+
+
+async def test_order_inside_a_batch_does_not_matter_and_an_empty_one_is_nothing(store):
+    await enrolled(store, "d1")
+    assert await store.add_reports("d1", [], received=NOW) == 0
+    assert await store.add_reports("d1", [report(n, result(f"e{n}")) for n in (2, 1, 2)], received=NOW) == 2
+    with pytest.raises(NotFound):
+        await store.add_reports("d9", [], received=NOW)
+
+
+async def test_the_same_batch_at_the_same_time_is_stored_once(store):
+    await enrolled(store, "d1")
+    batch = [report(n, result(f"e{n}")) for n in range(1, 6)]
+    answers = await asyncio.gather(*(store.add_reports("d1", batch, received=NOW) for _ in range(6)))
+    assert answers == [5] * 6
+    assert await store.count_results() == 5
+
+
+async def test_a_repeated_event_is_one_result_even_under_another_sequence(store):
+    await enrolled(store, "d1", "d2")
+    await store.add_reports("d1", [report(1, result("e1", 1)), report(2, result("e1", 2))], received=NOW)
+    await store.add_reports("d1", [report(3, result("e1", 3))], received=NOW)
+    await store.add_reports("d2", [report(1, result("e1", 4))], received=NOW)
+    ((_, stored),) = await store.results("d1")
+    assert stored.outputs == {"label": [1], "score": [0.5]}
+    assert await store.count_results() == 2
+
+
+async def test_results_page_by_row_number(store):
+    await enrolled(store, "d1")
+    await store.add_reports("d1", [report(n, result(f"e{n}")) for n in range(1, 6)], received=NOW)
+    first = await store.results("d1", limit=2)
+    rest = await store.results("d1", after=first[-1][0])
+    assert [stored.event_id for _, stored in (*first, *rest)] == ["e1", "e2", "e3", "e4", "e5"]
+
+
+async def test_the_last_word_on_a_workload_counts(store):
+    await enrolled(store, "d1")
+    batch = [
+        report(1, workload(WorkloadState.FETCHING, rollout="r-1")),
+        report(2, workload(WorkloadState.COMMITTED, rollout="r-1", running=bundle(2).digest, variant="int8"), at=NOW + 5),
+    ]
+    await store.add_reports("d1", batch, received=NOW + 9)
+    (status,) = await store.workload_status("d1")
+    assert (status.state, status.variant, status.running) == (WorkloadState.COMMITTED, "int8", bundle(2).digest)
+    assert (status.at, status.received) == (NOW + 5, NOW + 9)
+    await store.add_reports("d1", [report(3, workload(WorkloadState.FELL_BACK, reason="SKY-4003"))], received=NOW + 10)
+    (status,) = await store.workload_status("d1")
+    assert (status.state, status.reason) == (WorkloadState.FELL_BACK, "SKY-4003")
+
+
+async def test_figures_are_kept_per_digest(store):
+    await enrolled(store, "d1")
+    batch = [report(1, figures(5.0, version=1)), report(2, figures(6.0)), report(3, figures(7.0))]
+    await store.add_reports("d1", batch, received=NOW)
+    kept = await store.figures("d1")
+    assert [(latest.figures.digest, latest.figures.latency_p95_ms) for latest in kept] == [
+        (bundle(1).digest, 5.0),
+        (bundle(2).digest, 7.0),
+    ]
+
+
+async def test_history_grows_entry_by_entry_exactly_as_sent(store):
+    await enrolled(store, "d1")
+    await store.add_reports("d1", [report(1, history(1)), report(2, history(2))], received=NOW)
+    await store.add_reports("d1", [report(3, history(3))], received=NOW)
+    assert await store.history("d1") == tuple(history(n).entry for n in (1, 2, 3))
+    assert await store.history("d1", limit=1, after=1) == (history(2).entry,)
+    await store.delete_device("d1", now=NOW)
+    assert len(await store.history("d1")) == 3
+
+
+@pytest.mark.parametrize(
+    ("entry", "doubt"),
+    [
+        (history(2, previous="other"), "history-fork at 2"),
+        (history(1), "history-fork at 1"),
+        (history(3), "history-gap at 3 after 1"),
+    ],
+)
+async def test_history_that_does_not_fit_is_left_out_and_noted(store, entry, doubt):
+    await enrolled(store, "d1")
+    assert await store.add_reports("d1", [report(1, history(1)), report(2, entry)], received=NOW) == 2
+    assert await store.history("d1") == (history(1).entry,)
+    assert (await store.device("d1")).issues == (doubt,)
+    assert await store.add_reports("d1", [report(3, history(2))], received=NOW) == 3
+    assert len(await store.history("d1")) == 2
+
+
+@pytest.mark.parametrize("table", ["history_entries", "audit", "rollout_events"])
+@pytest.mark.parametrize("verb", ["update", "delete"])
+async def test_the_database_itself_refuses_to_rewrite_the_record(store, table, verb):
+    from contracts.store.values import rollout
+    from skerry.hub.domain import AuditRecord
+    from skerry.hub.rollout.draft import NewEvent
+
+    await enrolled(store, "d1")
+    await store.add_reports("d1", [report(1, history(1))], received=NOW)
+    await store.create_rollout(rollout(), [], [NewEvent(kind="created", detail="")], epoch=0)
+    await store.add_audit(AuditRecord(at=NOW, actor="a", role="admin", action="b", subject="c", outcome="ok"))
+    statement = f"UPDATE {table} SET n = n" if verb == "update" else f"DELETE FROM {table}"
+    with pytest.raises(DBAPIError, match="append-only"):
+        async with store._db._engine.begin() as connection:
+            await connection.execute(text(statement))
+
+
+async def test_device_reports_update_capabilities_issues_and_what_is_in_force(store):
+    await enrolled(store, "d1")
+    await store.put_assignment(assignment("d1", 1, desired_version=3))
+    grown = Capabilities(arch="x86_64", cpus=8, memory_mib=4096)
+    body = DeviceReport(capabilities=grown, issues=("disk low",), sequence=1)
+    await store.add_reports("d1", [report(1, body)], received=NOW + 3)
+    device = await store.device("d1")
+    assert (device.capabilities, device.issues, device.applied_sequence) == (grown, ("disk low",), 1)
+    assert device.last_seen == NOW + 3
+    older = DeviceReport(capabilities=CAPABILITIES, sequence=0)
+    await store.add_reports("d1", [report(2, older)], received=NOW + 1)
+    device = await store.device("d1")
+    assert (device.capabilities, device.issues, device.applied_sequence) == (CAPABILITIES, (), 1)
+    assert device.last_seen == NOW + 3
+
+
+async def test_strange_text_and_numbers_of_one_device_jam_nothing(store):
+    await enrolled(store, "d1")
+    strange = workload(WorkloadState.FETCHING, detail="a\0b \u2028 \N{SNOWMAN}", sequence=2**80)
+    assert await store.add_reports("d1", [report(1, strange), report(2, result("e\0"))], received=NOW) == 2
+    (status,) = await store.workload_status("d1")
+    assert status.detail.startswith("a\N{REPLACEMENT CHARACTER}b")
+    assert (await store.device("d1")).applied_sequence == 0

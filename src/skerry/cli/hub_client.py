@@ -60,7 +60,7 @@ class HubClient:
 
     def devices(self, selector: Mapping[str, str] | None = None) -> list[DeviceView]:
         wanted = ",".join(f"{key}={value}" for key, value in (selector or {}).items())
-        return list(self._all("devices", DeviceView, **({"selector": wanted} if wanted else {})))
+        return list(self._all("devices", DeviceView, selector=wanted, limit=_PAGE))
 
     def device(self, name: str) -> DeviceView:
         """By id, else by name. Raises NotFound, or Conflict when two devices share the name."""
@@ -97,13 +97,17 @@ class HubClient:
         return list(self._all("models", ModelView))
 
     def rollouts(self) -> list[RolloutView]:
-        return list(self._all("rollouts", RolloutView))
+        return list(self._all("rollouts", RolloutView, limit=_PAGE))
+
+    def newest_rollout(self) -> RolloutView | None:
+        newest = self._get("rollouts", Page[RolloutView], limit="1").items
+        return newest[0] if newest else None
 
     def rollout(self, rollout_id: str) -> RolloutView:
         return self._get(f"rollouts/{_part(rollout_id)}", RolloutView)
 
     def rollout_events(self, rollout_id: str) -> list[RolloutEvent]:
-        return list(self._all(f"rollouts/{_part(rollout_id)}/events", RolloutEvent))
+        return list(self._all(f"rollouts/{_part(rollout_id)}/events", RolloutEvent, limit=_PAGE))
 
     def newest_audit(self, *, limit: int) -> list[AuditEntry]:
         """The last `limit`, newest last."""

@@ -50,7 +50,7 @@ def status(
 def _find(hub: HubClient, rollout_id: str | None) -> RolloutView | None:
     if rollout_id:
         return hub.rollout(_bare(rollout_id))
-    newest = max(hub.rollouts(), key=lambda rollout: rollout.created, default=None)
+    newest = hub.newest_rollout()
     return hub.rollout(newest.id) if newest else None
 
 

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from skerry.trust.chain import next_entry
 from skerry.trust.dsse import key_id
 from skerry.wire.v1.operator import History
+from skerry.wire.v1.report import HistoryEntry
 from unit.cli.scripted import NOW, device
 
 DEVICE = "dev-press-1"
@@ -16,7 +17,7 @@ DEVICE = "dev-press-1"
 @pytest.fixture
 def history():
     key = Ed25519PrivateKey.generate()
-    entries = []
+    entries: list[HistoryEntry] = []
     for number, kind in enumerate(("joined", "committed", "undone")):
         previous = entries[-1] if entries else None
         entry = next_entry(

@@ -34,7 +34,7 @@ def test_get_devices_by_label(shell):
     ran = shell("get devices -l line=body-shop")
     assert ran.code == 0
     assert ran.out.splitlines()[1].startswith("press-1  online  30s ago")
-    assert shell.hub.calls[0].query == {"selector": "line=body-shop"}
+    assert shell.hub.calls[0].query == {"selector": "line=body-shop", "limit": "500"}
 
 
 def test_get_no_devices_says_how_to_get_one(shell):

@@ -28,8 +28,8 @@ def test_all_pages_are_read_with_the_same_filter(hub, client):
     hub.on("GET", "/api/v1/devices", page(device("a"), after="n1"), page(device("b")))
     assert [found.name for found in client.devices({"line": "x", "cell": "3"})] == ["a", "b"]
     assert [call.query for call in hub.calls] == [
-        {"selector": "line=x,cell=3"},
-        {"selector": "line=x,cell=3", "after": "n1"},
+        {"selector": "line=x,cell=3", "limit": "500"},
+        {"selector": "line=x,cell=3", "limit": "500", "after": "n1"},
     ]
 
 

@@ -17,7 +17,8 @@ def verb(monkeypatch):
 
     def install(function):
         module = types.ModuleType("skerry.cli.probe")
-        module.command = click.command("probe")(click.option("-o", "--output")(lambda output: function()))
+        command = click.command("probe")(click.option("-o", "--output")(lambda output: function()))
+        monkeypatch.setattr(module, "command", command, raising=False)
         monkeypatch.setitem(sys.modules, "skerry.cli.probe", module)
         monkeypatch.setitem(verbs.VERBS, "probe", verbs.Verb("probe", verbs.BUILD, "Probe", "skerry.cli.probe"))
 

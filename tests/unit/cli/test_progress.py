@@ -24,7 +24,7 @@ def test_sizes(size, text):
 
 
 def test_plain_progress_says_a_quarter_at_most_once():
-    said = []
+    said: list[str] = []
     progress = PlainProgress("uploading x", 1000, say=said.append)
     for _ in range(100):
         progress.advance(10)
@@ -38,7 +38,7 @@ def test_plain_progress_says_a_quarter_at_most_once():
 
 
 def test_nothing_to_move():
-    said = []
+    said: list[str] = []
     progress = PlainProgress("x", 0, say=said.append)
     progress.advance(0)
     progress.finish()

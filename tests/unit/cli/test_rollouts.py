@@ -134,7 +134,7 @@ def test_watch_with_json_prints_only_the_outcome(shell):
 
 
 def test_status_of_the_newest(shell):
-    shell.hub.on("GET", "/api/v1/rollouts", page(rollout(id="old", created=1.0), rollout())).on("GET", ONE, done())
+    shell.hub.on("GET", "/api/v1/rollouts", page(rollout(), rollout(id="old"))).on("GET", ONE, done())
     ran = shell("rollout status")
     assert ran.code == 0
     assert ran.out.startswith("rollout r1: weld-defect:1.5.1 done, 2/2 committed")

@@ -51,8 +51,8 @@ def keys_file(*keys: Ed25519PrivateKey) -> bytes:
 class Owner:
     """Whoever holds the keys: publishes bundles and writes assignments."""
 
-    def __init__(self, *, lines: Sequence[str] = ("vision", "audio")) -> None:
-        self.repository = Repository(now=NOW, lines=lines)
+    def __init__(self, *, lines: Sequence[str] = ("vision", "audio"), now: float = NOW) -> None:
+        self.repository = Repository(now=now, lines=lines)
         self.hub_key = Ed25519PrivateKey.generate()
         self.repository.add_target(ASSIGNMENT_KEYS_TARGET, keys_file(self.hub_key))
         self.repository.publish("targets")

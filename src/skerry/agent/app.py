@@ -198,9 +198,7 @@ class Agent:
             except SkerryError as error:  # a full disk, say: it may get better, and what runs runs on
                 _log.error("thread=%s code=%s error=%s", name, error.code, error)
                 pause = 1.0
-            except (
-                Exception
-            ) as error:  # the outermost loop of a thread: a defect ends the agent, not silently the thread
+            except Exception as error:  # noqa: BLE001 - the outermost loop of a thread: a defect must end the agent
                 _log.exception("thread=%s", name)
                 self._defect = f"{name}: {error!r}"
                 self._stopping.set()

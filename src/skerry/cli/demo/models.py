@@ -97,7 +97,7 @@ def _augmented(model: onnx.ModelProto) -> onnx.ModelProto:
         helper.make_node("Slice", ["tta/label", "first", "rows"], ["label"]),
         helper.make_node("Slice", ["tta/probabilities", "first", "rows"], ["probabilities"]),
     ]
-    constants = {
+    constants: dict[str, NDArray[np.generic]] = {
         "repeats": np.array([AUGMENTED_COPIES, 1], np.int64),
         "first": np.array([0], np.int64),
         "filter": np.eye(64, dtype=np.float32),

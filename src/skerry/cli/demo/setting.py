@@ -8,12 +8,15 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from skerry.cli.demo.models import Built
+import numpy as np
+
+from skerry.cli.demo.models import Built, Images
 from skerry.cli.demo.narrator import Narrator
 from skerry.cli.demo.processes import AGENT, SKERRY, Device, Process, World, free_port, wait_until
 from skerry.cli.hub_client import HubClient
+from skerry.cli.settings import load_settings, settings_path
+from skerry.effects.disk import DiskFiles
 from skerry.effects.http import UrllibHttp
 from skerry.errors import SkerryError
 
@@ -73,8 +76,8 @@ class Shell:
     environment: dict[str, str]
     narrator: Narrator
 
-    def skerry(self, *words: str, expect: int = 0, show: bool = True) -> str:
-        """Standard output. Raises CommandFailed when the exit code is not `expect`."""
+    def skerry(self, *words: str, expect: int = 0, show: bool = True, both: bool = False) -> str:
+        """Standard output (and standard error, if `both`). Raises CommandFailed when the exit code is not `expect`."""
         if show:
             self.narrator.command("skerry", *words)
         done = subprocess.run(
@@ -94,7 +97,7 @@ class Shell:
                 expected=expect,
                 output=(done.stdout + done.stderr)[-2000:],
             )
-        return done.stdout + (done.stderr if expect else "")
+        return done.stdout + (done.stderr if both or expect else "")
 
 
 def environment_for(folder: Path) -> dict[str, str]:
@@ -105,13 +108,13 @@ def environment_for(folder: Path) -> dict[str, str]:
     return {**kept, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "ORT_DISABLE_TELEMETRY": "1"}
 
 
-def write_project(folder: Path, built: Built, *, version: str, release_seq: int, samples: bytes) -> Path:
+def write_project(folder: Path, built: Built, *, version: str, release_seq: int, images: Images) -> Path:
     project = folder / f"digits-{version}"
     project.mkdir()
     (project / "skerry.yaml").write_text(_PROJECT.format(version=version, release_seq=release_seq))
     (project / "fp32.onnx").write_bytes(built.fp32.read_bytes())
     (project / "int8.onnx").write_bytes(built.int8.read_bytes())
-    (project / "samples.npz").write_bytes(samples)
+    np.savez(project / "samples.npz", image=images)
     return project
 
 
@@ -141,13 +144,6 @@ def await_hub(world: World) -> None:
     wait_until("the hub's start", ready, 30)
 
 
-def operator_token(shell: Shell, hub_url: str) -> str:
-    """The admin token `skerry up` wrote down for this user on its first start."""
-    config: dict[str, Any] = json.loads((shell.folder / "home/.config/skerry/config.json").read_bytes())
-    token: str = config["hubs"][hub_url]["token"]
-    return token
-
-
 def add_device(shell: Shell, world: World, number: int) -> Device:
     """Enrol and start agent `number`; odd ones have the int8 instruction set."""
     fast = number % 2 == 1
@@ -160,7 +156,8 @@ def add_device(shell: Shell, world: World, number: int) -> Device:
     token = json.loads(shell.skerry("enroll-token", *words, "-o", "json", show=number == 1))["token"]
     join = [*AGENT, "join", "--hub", world.hub_url, "--token", token, "--state", str(state), "--name", name]
     subprocess.run(join, env=shell.environment, check=True, capture_output=True, timeout=60)
-    run = [*AGENT, "run", "--state", str(state), "--capability-file", str(shell.folder / f"{name}.json"), "--poll", "1"]
+    run = [*AGENT, "run", "--state", str(state), "--capability-file", str(shell.folder / f"{name}.json"), "--poll", "5"]
+    run += ["--allow-unsafe", "self-test:int8"]  # a test site: it takes what was packed without proof
     process = Process(command=run, log=shell.folder / f"{name}.log", environment=shell.environment, folder=shell.folder)
     process.start()
     device = Device(name=name, labels=labels, capabilities=capabilities, state=state, process=process)
@@ -169,4 +166,6 @@ def add_device(shell: Shell, world: World, number: int) -> Device:
 
 
 def hub_client(shell: Shell, world: World) -> HubClient:
-    return HubClient(UrllibHttp(), world.hub_url, operator_token(shell, world.hub_url))
+    """As the administrator: `skerry up` wrote the token down for this user on its first start."""
+    settings = load_settings(DiskFiles(), settings_path(shell.environment))
+    return HubClient(UrllibHttp(), url=world.hub_url, token=settings.token)

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import click
 import msgspec
+from msgspec import Struct
 
 from skerry.cli import listings, params
 from skerry.cli.hub_client import HubClient
 from skerry.cli.render import Output, clean, dump, show_list, table
 from skerry.cli.times import iso
 from skerry.cli.world import World, pass_world
-from skerry.errors import ChainBroken, InputMissing, SchemaError, SignatureInvalid
+from skerry.errors import ChainBroken, InputMissing, SchemaError, SignatureInvalid, SkerryError
 from skerry.trust.chain import Broken, Intact, verify_chain
 from skerry.trust.dsse import key_id
 from skerry.wire.v1.operator import History
+from skerry.wire.v1.report import HistoryEntry
 
 _HUB = "hub"
 _EPILOG = """\b
@@ -66,24 +68,50 @@ def command(
         history = _fetch(world.hub(hub=hub_url, token=token, ca=ca), str(device))
     if export:
         world.files.write(Path(export), msgspec.json.encode(history))
+    verdict = verify(history, head=head, fingerprint=fingerprint)
     if output is Output.TABLE:
         _show(history, limit)
     else:
-        dump(history, output)
-    intact = verify(history, head=head, fingerprint=fingerprint)
-    click.echo(f"chain of {history.name} intact: {intact.count} entries, head {intact.head or '-'}", err=True)
+        dump(_report(history, verdict), output)
+    if isinstance(verdict, SkerryError):
+        raise verdict
+    click.echo(f"chain of {history.name} intact: {verdict.count} entries, head {verdict.head or '-'}", err=True)
     click.echo(f"signed by key {key_id(history.public_key)}", err=True)
 
 
-def verify(history: History, *, head: str = "", fingerprint: str = "") -> Intact:
-    """Raises ChainBroken, or SignatureInvalid when the key is not the one the auditor knows."""
+class AuditReport(Struct, frozen=True, kw_only=True):
+    """What -o json says."""
+
+    device_id: str
+    name: str
+    key: str  # key id of what the entries are signed with
+    verified: bool
+    problem: str
+    head: str  # hash of the newest entry
+    entries: tuple[HistoryEntry, ...]
+
+
+def verify(history: History, *, head: str = "", fingerprint: str = "") -> Intact | ChainBroken | SignatureInvalid:
+    """Intact, or what to raise: the last of them when the key is not the one the auditor knows."""
     if fingerprint and key_id(history.public_key) != fingerprint:
         problem = f"the hub names key {key_id(history.public_key)}, you expect {fingerprint}"
-        raise SignatureInvalid(document=f"the history of {history.name}", problem=problem)
+        return SignatureInvalid(document=f"the history of {history.name}", problem=problem)
     verdict = verify_chain(history.entries, device_id=history.device_id, public_key=history.public_key, head=head)
     if isinstance(verdict, Broken):
-        raise ChainBroken(device=history.name, entry=verdict.n, problem=verdict.problem)
+        return ChainBroken(device=history.name, entry=verdict.n, problem=verdict.problem)
     return verdict
+
+
+def _report(history: History, verdict: Intact | ChainBroken | SignatureInvalid) -> AuditReport:
+    return AuditReport(
+        device_id=history.device_id,
+        name=history.name,
+        key=key_id(history.public_key),
+        verified=isinstance(verdict, Intact),
+        problem="" if isinstance(verdict, Intact) else str(verdict),
+        head=history.entries[-1].hash if history.entries else "",
+        entries=history.entries,
+    )
 
 
 def read_history(path: Path) -> History:

@@ -48,7 +48,7 @@ _NOT_FOUND = 404
 class HubClient:
     """Synchronous; one instance per hub and token. Every call may raise RoadError, HubError or UnexpectedReply."""
 
-    def __init__(self, http: Http, *, url: str, token: str) -> None:
+    def __init__(self, http: Http, url: str, token: str) -> None:
         self._http = http
         self.url = url.rstrip("/")
         self._token = token
@@ -77,6 +77,10 @@ class HubClient:
 
     def history(self, device_id: str) -> History:
         return self._get(f"devices/{_part(device_id)}/history", History)
+
+    def results(self, device_id: str, *, limit: int, after: str = "") -> Page[StoredResult]:
+        """One page, oldest first."""
+        return self._get(f"devices/{_part(device_id)}/results", Page[StoredResult], limit=str(limit), after=after)
 
     def newest_results(self, device_id: str, *, limit: int) -> list[StoredResult]:
         """The last `limit`, newest last."""

@@ -40,7 +40,7 @@ class World:
     def hub(self, *, hub: str | None = None, token: str | None = None, ca: str | None = None) -> HubClient:
         """Raises HubNotChosen; opens no connection yet."""
         target = choose_target(self.environ, self.settings(), hub=hub, token=token, ca=ca)
-        return HubClient(self.open_http(target.ca), url=target.hub, token=target.token)
+        return HubClient(self.open_http(target.ca), target.hub, target.token)
 
 
 pass_world = click.make_pass_decorator(World, ensure=True)

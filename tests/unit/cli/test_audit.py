@@ -106,9 +106,15 @@ def test_wrong_files(shell, tmp_path):
     assert shell("audit press-1 --from x").code == 2
 
 
-def test_json_is_the_history_and_stays_parseable(audit, history):
-    ran = audit(history, "audit press-1 -o json")
-    assert [entry["n"] for entry in json.loads(ran.out)["entries"]] == [1, 2, 3]
+def test_json_says_the_verdict_with_the_entries(audit, history):
+    report = json.loads(audit(history, "audit press-1 -o json").out)
+    assert [entry["n"] for entry in report["entries"]] == [1, 2, 3]
+    assert (report["verified"], report["problem"]) == (True, "")
+    assert (report["head"], report["key"]) == (history.entries[-1].hash, key_id(history.public_key))
+    ran = audit(altered(history, 1, kind="x"), "audit press-1 -o json")
+    assert ran.code == 1
+    assert json.loads(ran.out)["verified"] is False
+    assert json.loads(ran.err)["code"] == "SKY-2006"
 
 
 def test_no_history_yet(audit, history):

@@ -15,7 +15,7 @@ def hub():
 
 @pytest.fixture
 def client(hub):
-    return HubClient(hub, url=HUB + "/", token="secret")
+    return HubClient(hub, HUB + "/", "secret")
 
 
 def test_the_token_travels_as_bearer(hub, client):

@@ -86,6 +86,10 @@ class Child:
                 self.command, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
@@ -145,7 +149,12 @@ class Stack:
             return False
 
     def await_ready(self) -> None:
-        wait_until(f"the hub's start\n{self.hub.tail()}", self.ready, 40)
+        try:
+            wait_until("the hub's start", lambda: self.ready() or not self.hub.alive, 40)
+            assert self.hub.alive
+        except AssertionError as error:
+            self.hub.stop()
+            raise AssertionError(f"the hub did not start:\n{self.hub.tail()}") from error
 
     def publish(self, **options: bool | int) -> str:
         """The next version, in the catalogue. Returns its name `linear:N.0.0`."""

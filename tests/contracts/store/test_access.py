@@ -82,3 +82,11 @@ async def test_of_replicas_grabbing_one_lease_exactly_one_gets_it(store):
 
 async def test_ping(store):
     await store.ping()
+
+
+async def test_a_name_is_used_once_whoever_tries_until_its_time_is_over(store):
+    tries = await asyncio.gather(*(store.use_once("assertion/d1/j1", until=NOW + 10, now=NOW) for _ in range(6)))
+    assert sorted(tries) == [False] * 5 + [True]
+    assert await store.use_once("assertion/d2/j1", until=NOW + 10, now=NOW)
+    assert not await store.use_once("assertion/d1/j1", until=NOW + 99, now=NOW + 10)
+    assert await store.use_once("assertion/d1/j1", until=NOW + 99, now=NOW + 11)

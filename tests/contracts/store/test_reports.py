@@ -143,6 +143,16 @@ async def test_history_that_does_not_fit_is_left_out_and_noted(store, entry, dou
     assert len(await store.history("d1")) == 2
 
 
+async def test_history_the_caller_rejects_is_kept_as_a_report_and_noted_once(store):
+    await enrolled(store, "d1")
+    batch = [report(1, history(1)), report(2, history(2)), report(3, history(3))]
+    for _ in range(2):
+        assert await store.add_reports("d1", batch, received=NOW, rejected={2: "entry 2: bad-signature"}) == 3
+    assert await store.history("d1") == (history(1).entry,)
+    assert (await store.device("d1")).issues == ("entry 2: bad-signature", "history-gap at 3 after 1")
+    assert len(await store.reports("d1")) == 3
+
+
 @pytest.mark.parametrize("table", ["history_entries", "audit", "rollout_events"])
 @pytest.mark.parametrize("verb", ["update", "delete"])
 async def test_the_database_itself_refuses_to_rewrite_the_record(store, table, verb):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from skerry.wire.v1.report import (
     DeviceReport,
@@ -30,9 +30,13 @@ def following(reports: Iterable[Report], through: int) -> tuple[Report, ...]:
 
 
 class Digest:
-    """The last word on everything the batch touches. `head_n`, `head_hash`: newest history entry stored before it."""
+    """The last word on everything the batch touches. `head_n`, `head_hash`: newest history entry stored before it;
+    `rejected`: report sequences whose history entry is not what the device signed, with what is wrong.
+    """
 
-    def __init__(self, reports: Sequence[Report], *, head_n: int, head_hash: str) -> None:
+    def __init__(
+        self, reports: Sequence[Report], *, head_n: int, head_hash: str, rejected: Mapping[int, str] | None = None
+    ) -> None:
         self.workloads: dict[str, tuple[float, WorkloadReport]] = {}
         self.figures: dict[tuple[str, str], tuple[float, FiguresReport]] = {}
         self.results: dict[str, ResultReport] = {}
@@ -42,6 +46,7 @@ class Digest:
         self.doubts: list[str] = []
         self.head_n = head_n
         self.head_hash = head_hash
+        self._rejected = rejected or {}
         for report in reports:
             self._take(report)
 
@@ -55,6 +60,8 @@ class Digest:
                 self.figures[body.workload, body.digest] = (report.at, body)
             case ResultReport():
                 self.results.setdefault(body.event_id, body)
+            case HistoryReport() if report.seq in self._rejected:
+                self.doubts.append(self._rejected[report.seq])
             case HistoryReport():
                 self._chain(body.entry)
             case DeviceReport():
@@ -66,7 +73,7 @@ class Digest:
             self.applied_sequence = sequence
 
     def _chain(self, entry: HistoryEntry) -> None:
-        """Signatures are checked by whoever reads the chain; here only that it is one chain, written once."""
+        """Hash and signature were checked by the caller; here only that it is one chain, written once."""
         if entry.n == self.head_n + 1 and entry.previous == self.head_hash:
             self.entries.append(entry)
             self.head_n, self.head_hash = entry.n, entry.hash

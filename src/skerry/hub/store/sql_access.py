@@ -10,7 +10,7 @@ from sqlalchemy import Row, delete, insert, select, update
 from skerry.errors import NotFound
 from skerry.hub.domain.access import AuditRecord, Lease, User
 from skerry.hub.store.database import Database, unique
-from skerry.hub.store.tables import audit, counters, leases, settings, users
+from skerry.hub.store.tables import audit, counters, leases, settings, used_names, users
 from skerry.wire.v1.operator import AuditEntry, Role
 
 _AUDIT = "audit"
@@ -61,6 +61,13 @@ class SqlAccess:
         query = select(audit).where(audit.c.n > after).order_by(audit.c.n).limit(limit)
         async with self._db.read() as connection:
             return tuple(_audit(row) for row in await connection.execute(query))
+
+    async def use_once(self, name: str, *, until: float, now: float) -> bool:
+        async with self._db.write() as tx:
+            await tx.execute(delete(used_names).where(used_names.c.until < now))
+            once = self._db.insert(used_names).values(name=name, until=until).on_conflict_do_nothing()
+            used = await tx.execute(once.returning(used_names.c.name))
+            return used.one_or_none() is not None
 
     async def setting(self, name: str) -> bytes | None:
         async with self._db.read() as connection:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, func, insert, select, update
@@ -31,13 +31,15 @@ Outputs = dict[str, list[float | int | str | bool]]
 class SqlReports:
     _db: Database
 
-    async def add_reports(self, device_id: str, reports: Sequence[Report], *, received: float) -> int:
+    async def add_reports(
+        self, device_id: str, reports: Sequence[Report], *, received: float, rejected: Mapping[int, str] | None = None
+    ) -> int:
         async with self._db.write() as tx:
             row = await lock_device(tx, device_id)
             taken = following(reports, row.through)
             if not taken:
                 return int(row.through)
-            digest = Digest(taken, head_n=row.history_n, head_hash=row.history_hash)
+            digest = Digest(taken, head_n=row.history_n, head_hash=row.history_hash, rejected=rejected)
             await self._store(tx, device_id, taken, digest, received)
             values = await _device_values(tx, row, digest, received)
             await tx.execute(update(devices).where(devices.c.id == device_id).values(through=taken[-1].seq, **values))

@@ -301,6 +301,8 @@ audit = Table(
 
 settings = Table("settings", metadata, _text("name", key=True), Column("value", LargeBinary, nullable=False))
 
+used_names = Table("used_names", metadata, _text("name", key=True), _time("until"), Index(None, "until"))
+
 counters = Table("counters", metadata, _text("name", key=True), _number("value"))
 
 leases = Table(

@@ -133,6 +133,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_settings")),
     )
     op.create_table(
+        "used_names",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("until", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_used_names")),
+    )
+    with op.batch_alter_table("used_names", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_used_names_until"), ["until"], unique=False)
+
+    op.create_table(
         "users",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("role", sa.Text(), nullable=False),

@@ -64,7 +64,7 @@ def decide_assignment(
         return Refused(reason=AssignmentRefusal(str(error.fields["reason"])), detail=str(error))
     try:
         assignment = msgspec.json.decode(payload, type=Assignment)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return Refused(reason=AssignmentRefusal.MALFORMED, detail=str(error))
     digest = f"sha256:{sha256(payload).hexdigest()}"
     refused = _flaw(assignment) or _misaddressed(assignment, digest, device_id, floors, now)

@@ -126,7 +126,7 @@ class Catalogue:
         data = self.read_target(ASSIGNMENT_KEYS_TARGET, cache=self._targets_dir)
         try:
             return msgspec.json.decode(data, type=AssignmentKeys)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, ValueError) as error:
             raise _refused(CatalogueRefusal.MALFORMED, f"{ASSIGNMENT_KEYS_TARGET}: {error}") from error
 
     def find(self, target: str) -> TargetFile | None:

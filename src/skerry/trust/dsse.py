@@ -121,7 +121,7 @@ def _parse(envelope: bytes, payload_type: str) -> Envelope:
         raise _invalid(payload_type, EnvelopeFault.MALFORMED, f"it exceeds {MAX_ENVELOPE_BYTES} bytes")
     try:
         return msgspec.json.decode(envelope, type=Envelope)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # bad UTF-8 comes as a ValueError
         raise _invalid(payload_type, EnvelopeFault.MALFORMED, str(error)) from error
 
 

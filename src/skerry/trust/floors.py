@@ -125,7 +125,7 @@ def load(files: Files, path: Path, *, missing_ok: bool = False) -> Floors:
         raise StateDamaged(path=str(path), problem="the floors file is missing")
     try:
         stored = msgspec.json.decode(data, type=_Stored)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise StateDamaged(path=str(path), problem=f"not a floors file: {error}") from error
     if stored.check != _check(stored.floors):
         raise StateDamaged(path=str(path), problem="its checksum does not match")

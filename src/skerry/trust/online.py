@@ -96,7 +96,7 @@ def read_facts(files: Files, folder: Path) -> OnlineFacts:
     """Raises CeremonyError when `folder` is no online trust folder."""
     try:
         return msgspec.json.decode(_required(files, folder / "trust.json"), type=OnlineFacts)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise CeremonyError(problem=f"{folder / 'trust.json'}: {error}") from error
 
 

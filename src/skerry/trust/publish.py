@@ -138,6 +138,14 @@ def add_release(role: bytes, entry: CatalogueEntry, *, keys: Sequence[Ed25519Pri
     return sign_all(Metadata(signed).to_bytes(), keys)
 
 
+def renew(role: bytes, *, keys: Sequence[Ed25519PrivateKey], expires: float) -> bytes:
+    """Signed next version of a targets or release role with nothing new but a later expiry."""
+    signed = metadata.parse(Targets, role).signed
+    signed.version += 1
+    signed.expires = metadata.instant(expires)
+    return sign_all(Metadata(signed).to_bytes(), keys)
+
+
 def sign_all(data: bytes, keys: Sequence[Ed25519PrivateKey]) -> bytes:
     for key in keys:
         data = metadata.add_signature(data, key)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attacks on the second signature: by a middleman, by another device, by a thief of the hub's key."""
+
+import base64
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from skerry.errors import StateDamaged
+from skerry.trust import chain, dsse, floors
+from skerry.trust.assignment import Refused, decide_assignment
+from skerry.wire.v1.device import ASSIGNMENT_KEYS_TARGET, ASSIGNMENT_TYPE, Assignment, AssignmentKey, AssignmentKeys
+from support.victim import DEVICE, INSTALLED, NOW, keys_file, public
+
+
+@pytest.fixture
+def ref(owner):
+    return owner.release("1.0.0", 1)
+
+
+def reenveloped(envelope, **changes):
+    document = msgspec.json.decode(envelope)
+    document.update(changes)
+    return msgspec.json.encode(document)
+
+
+def repayloaded(envelope, change):
+    document = msgspec.json.decode(envelope)
+    payload = msgspec.json.decode(base64.b64decode(document["payload"]))
+    change(payload)
+    document["payload"] = base64.b64encode(msgspec.json.encode(payload)).decode()
+    return msgspec.json.encode(document)
+
+
+def test_assignment_for_another_device(owner, victim, ref):
+    assert victim.follow(owner.assign(ref, device="device-2")) == "other-device"
+    assert victim.installed() == []
+    assert victim.floors().assignment_sequence == 0
+
+
+def test_assignment_replayed(owner, victim, ref):
+    """An operator moved the device on; the old assignment is sent again."""
+    newer = owner.release("1.1.0", 2)
+    old = owner.assign(ref, sequence=1)
+    assert victim.follow(old) == INSTALLED
+    assert victim.follow(owner.assign(newer, sequence=2)) == INSTALLED
+    assert victim.follow(old) == "replayed"
+    assert victim.installed() == ["digits-1.0.0", "digits-1.1.0"]
+    assert victim.floors().assignment_sequence == 2
+
+
+def test_two_assignments_with_one_number(owner, victim, ref):
+    """A thief of the hub's key, or two hubs from one backup: the second one is not followed."""
+    other = owner.release("1.1.0", 2)
+    assert victim.follow(owner.assign(ref, sequence=7)) == INSTALLED
+    assert victim.follow(owner.assign(other, sequence=7)) == "forked"
+    assert victim.installed() == ["digits-1.0.0"]
+
+
+def test_same_assignment_again_is_no_replay(owner, victim):
+    envelope = owner.assign(sequence=3)
+    assert victim.follow(envelope) == INSTALLED
+    assert victim.follow(envelope) == INSTALLED
+
+
+def test_expired_assignment(owner, victim, ref):
+    envelope = owner.assign(ref, lifetime=60.0)
+    victim.clock.advance(61.0)
+    assert victim.follow(envelope) == "expired"
+    assert victim.installed() == []
+
+
+def test_expired_assignment_with_the_clock_set_back(owner, victim, ref):
+    envelope = owner.assign(ref, lifetime=60.0)
+    victim.clock.advance(3600.0)
+    victim.refresh()
+    victim.clock.jump(-3600.0)
+    assert victim.follow(envelope) == "expired"
+    assert victim.installed() == []
+
+
+def test_unsigned_assignment(owner, victim, ref):
+    assert victim.follow(reenveloped(owner.assign(ref), signatures=[])) == "unsigned"
+    assert victim.installed() == []
+
+
+def test_assignment_signed_by_a_key_the_catalogue_does_not_name(owner, victim, ref):
+    """The device's own key, say, or one the thief made."""
+    assert victim.follow(owner.assign(ref, key=Ed25519PrivateKey.generate())) == "unknown-key"
+    assert victim.installed() == []
+
+
+def test_assignment_altered_on_the_way(owner, victim, ref):
+    longer = repayloaded(owner.assign(ref), lambda payload: payload.update(expires=NOW * 2))
+    assert victim.follow(longer) == "bad-signature"
+    redirected = repayloaded(owner.assign(ref), lambda payload: payload.update(device_id="device-2"))
+    assert victim.follow(redirected) == "bad-signature"
+    assert victim.installed() == []
+
+
+def test_signature_borrowed_from_another_document_type(owner, victim, ref):
+    """What the key signed as something else is not an assignment."""
+    payload = msgspec.json.encode(Assignment(device_id=DEVICE, sequence=1, issued=NOW, expires=NOW + 60))
+    name = dsse.key_id(public(owner.hub_key))
+    envelope = dsse.sign(payload, chain.HISTORY_TYPE, keyid=name, private_key=owner.hub_key)
+    assert victim.follow(envelope) == "wrong-type"
+    assert victim.follow(reenveloped(envelope, payloadType=ASSIGNMENT_TYPE)) == "bad-signature"
+
+
+def test_one_good_signature_does_not_carry_a_false_one(owner, victim, ref):
+    second = Ed25519PrivateKey.generate()
+    owner.repository.add_target(ASSIGNMENT_KEYS_TARGET, keys_file(owner.hub_key, second))
+    owner.repository.publish("targets")
+    envelope = msgspec.json.decode(owner.assign(ref))
+    false = {"keyid": dsse.key_id(public(second)), "sig": envelope["signatures"][0]["sig"]}
+    envelope["signatures"].append(false)
+    assert victim.follow(msgspec.json.encode(envelope)) == "bad-signature"
+    assert victim.installed() == []
+
+
+def test_one_key_signs_twice(owner, victim, ref):
+    envelope = msgspec.json.decode(owner.assign(ref))
+    envelope["signatures"] *= 2
+    assert victim.follow(msgspec.json.encode(envelope)) == "duplicate-key"
+
+
+def test_empty_key_list_trusts_nobody(owner, victim, ref):
+    owner.repository.add_target(ASSIGNMENT_KEYS_TARGET, keys_file())
+    owner.repository.publish("targets")
+    assert victim.follow(owner.assign(ref)) == "no-keys"
+    assert victim.installed() == []
+
+
+def test_key_list_that_is_gone_trusts_nobody(owner, victim, ref):
+    del owner.repository.targets.targets[ASSIGNMENT_KEYS_TARGET]
+    owner.repository.publish("targets")
+    assert victim.follow(owner.assign(ref)) == "wrong-target"
+    assert victim.installed() == []
+
+
+@pytest.mark.parametrize("key", [b"", b"\x00" * 31, b"\x00" * 32, b"\x04" + b"\x11" * 64])
+def test_key_that_is_not_an_ed25519_key_of_its_name(owner, key):
+    """Algorithm confusion, truncated keys, and the all-zero key under which anything may verify."""
+    keys = AssignmentKeys(keys=(AssignmentKey(keyid="f" * 64, public_key=key),))
+    decision = decide_assignment(owner.assign(), keys=keys, device_id=DEVICE, floors=floors.Floors(), now=NOW)
+    assert isinstance(decision, Refused)
+    assert decision.reason == "bad-key"
+
+
+def test_one_key_under_two_names(owner):
+    raw = public(owner.hub_key)
+    keys = AssignmentKeys(
+        keys=(AssignmentKey(keyid=dsse.key_id(raw), public_key=raw), AssignmentKey(keyid="twin", public_key=raw))
+    )
+    decision = decide_assignment(owner.assign(), keys=keys, device_id=DEVICE, floors=floors.Floors(), now=NOW)
+    assert isinstance(decision, Refused)
+    assert decision.reason == "bad-key"
+
+
+def test_stolen_hub_key_is_worthless_once_the_catalogue_names_another(owner, victim, ref):
+    stolen, owner.hub_key = owner.hub_key, Ed25519PrivateKey.generate()
+    owner.repository.add_target(ASSIGNMENT_KEYS_TARGET, keys_file(owner.hub_key))
+    owner.repository.publish("targets")
+    assert victim.follow(owner.assign(ref, sequence=99, key=stolen)) == "unknown-key"
+    assert victim.follow(owner.assign(ref, sequence=1)) == INSTALLED
+
+
+@pytest.mark.parametrize(
+    "junk", [b"", b"null", b"{}", b"\xff", b'{"payload":"!","payloadType":"x","signatures":[]}', b"[" * 100_000]
+)
+def test_envelope_that_is_not_one(owner, victim, junk):
+    assert victim.follow(junk) == "malformed"
+    assert victim.installed() == []
+
+
+def test_envelope_too_large_to_read(owner, victim):
+    assert victim.follow(b" " * (dsse.MAX_ENVELOPE_BYTES + 1)) == "malformed"
+
+
+def test_workload_that_names_one_bundle_and_points_to_another(owner, victim, ref):
+    crooked = msgspec.structs.replace(ref, target="vision/other/9.9.9.json")
+    assert victim.follow(owner.assign(crooked)) == "malformed"
+    assert victim.installed() == []
+
+
+def test_floors_wiped_by_the_attacker_stop_the_device(owner, victim, ref):
+    """Starting again from zero would let every replay in: the device asks for help instead."""
+    assert victim.follow(owner.assign(ref)) == INSTALLED
+    genuine = victim.floors_file.read_bytes()
+    lowered = genuine.replace(b'"assignment_sequence":1', b'"assignment_sequence":0')
+    for damage in (b"", b"{}", b"\x00" * len(genuine), lowered):
+        assert damage != genuine
+        victim.floors_file.write_bytes(damage)
+        with pytest.raises(StateDamaged):
+            victim.refresh()
+    victim.floors_file.unlink()
+    with pytest.raises(StateDamaged):
+        victim.refresh()
+    assert victim.installed() == ["digits-1.0.0"]

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+import pytest
+
+from skerry.errors import StateDamaged
+from skerry.testing.files import MemoryFiles
+from skerry.trust import floors
+from skerry.trust.floors import CatalogueFloor, Floors
+
+PATH = Path("/state/floors")
+
+
+def committed(now, number, replaced, *, floor_seq=0):
+    return floors.raise_release(
+        now, line="vision", model="digits", committed=number, replaced=replaced, floor_seq=floor_seq
+    )
+
+
+def test_first_release_sets_no_floor():
+    assert committed(Floors(), 5, None).release("vision", "digits") == 0
+
+
+def test_floor_is_the_direct_predecessor():
+    now = committed(committed(Floors(), 1, None), 5, 1)
+    assert now.release("vision", "digits") == 1
+    assert committed(now, 7, 5).release("vision", "digits") == 5
+
+
+def test_undo_does_not_raise_the_floor_to_what_was_undone():
+    now = committed(Floors(), 7, 5)
+    assert committed(now, 5, 7).release("vision", "digits") == 5
+
+
+def test_publishers_floor_counts_up_to_its_own_release():
+    assert committed(Floors(), 7, 5, floor_seq=6).release("vision", "digits") == 6
+    assert committed(Floors(), 7, None, floor_seq=900).release("vision", "digits") == 7
+
+
+def test_models_have_floors_of_their_own():
+    now = committed(Floors(), 7, 5)
+    assert now.release("vision", "doors") == 0
+    assert now.release("audio", "digits") == 0
+
+
+def test_time_is_the_later_of_clock_and_floor():
+    now = floors.raise_time(Floors(), 100.0)
+    assert floors.effective_now(50.0, now) == 100.0
+    assert floors.effective_now(150.0, now) == 150.0
+    assert floors.raise_time(now, 50.0) == now
+
+
+def test_older_assignment_changes_nothing():
+    now = floors.raise_assignment(Floors(), sequence=5, digest="a")
+    assert floors.raise_assignment(now, sequence=4, digest="b") == now
+
+
+def test_catalogue_versions_count_under_the_same_online_keys_only():
+    seen = CatalogueFloor(root=2, timestamp=9, snapshot=8, online_keys="k")
+    now = floors.raise_catalogue(Floors(), seen)
+    assert "timestamp" in CatalogueFloor(root=2, timestamp=8, snapshot=8, online_keys="k").below(now.catalogue)
+    assert "snapshot" in CatalogueFloor(root=2, timestamp=9, snapshot=7, online_keys="k").below(now.catalogue)
+    assert "root" in CatalogueFloor(root=1, timestamp=99, snapshot=99, online_keys="other").below(now.catalogue)
+    assert CatalogueFloor(root=3, timestamp=1, snapshot=1, online_keys="other").below(now.catalogue) == ""
+    assert floors.raise_catalogue(now, CatalogueFloor(root=1)) == now
+
+
+def test_saved_floors_come_back():
+    files = MemoryFiles()
+    now = committed(floors.raise_assignment(floors.raise_time(Floors(), 1.5), sequence=3, digest="d"), 7, 5)
+    floors.save(files, PATH, now)
+    assert floors.load(files, PATH) == now
+    assert files.modes[PATH] == 0o600
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00" * 64, b"{}", b"[]", b'{"schema":"other","floors":{},"check":""}'])
+def test_damaged_file_stops_the_device(data):
+    files = MemoryFiles()
+    files.write(PATH, data)
+    with pytest.raises(StateDamaged):
+        floors.load(files, PATH)
+    with pytest.raises(StateDamaged):
+        floors.load(files, PATH, missing_ok=True)
+
+
+def test_missing_file_is_only_right_at_the_first_start():
+    files = MemoryFiles()
+    assert floors.load(files, PATH, missing_ok=True) == Floors()
+    with pytest.raises(StateDamaged):
+        floors.load(files, PATH)
+
+
+def test_every_flipped_bit_is_noticed():
+    files = MemoryFiles()
+    floors.save(files, PATH, committed(Floors(time=1_800_000_000.0), 7, 5))
+    genuine = files.read(PATH)
+    assert genuine is not None
+    for position in range(len(genuine)):
+        damaged = bytearray(genuine)
+        damaged[position] ^= 1
+        files.write(PATH, bytes(damaged))
+        try:
+            assert floors.load(files, PATH) == committed(Floors(time=1_800_000_000.0), 7, 5)
+        except StateDamaged:
+            continue

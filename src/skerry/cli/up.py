@@ -83,19 +83,20 @@ def command(
 
     The first start makes the administrator and shows the token once. Stop it with Ctrl-C; it loses nothing.
     """
-    from skerry.hub.app import HubConfig, serve
-
     home = data or default_data(world)
     keys = home / _DEMO_KEYS if demo_trust else None
+    online_part = keys / trust_folder.ONLINE if keys else find_trust(trust)
+    from skerry.hub.app import HubConfig, serve
+
     config = HubConfig(
         data=home,
-        trust=keys / trust_folder.ONLINE if keys else find_trust(trust),
+        trust=online_part,
         database=database,
         host=host,
         port=port,
         tls_cert=tls_cert,
         tls_key=tls_key,
-        passphrase=_passphrase(world, trust) if trust else None,
+        passphrase=None if keys else _passphrase(world, online_part),
         poll_seconds=poll,
         new_admin_token=new_admin_token,
         behind_proxy=behind_proxy,
@@ -138,10 +139,10 @@ def find_trust(given: Path | None) -> Path:
     )
 
 
-def _passphrase(world: World, trust: Path) -> str | None:
+def _passphrase(world: World, online_part: Path) -> str | None:
     """Of the online keys: from the environment, or asked for on a terminal. A hub started by a service needs the former."""
     given = world.environ.get(ONLINE_VARIABLE)
-    if given or not sys.stdin.isatty() or not keyfile.needs_passphrase(find_trust(trust) / "timestamp.pem"):
+    if given or not sys.stdin.isatty() or not keyfile.needs_passphrase(online_part / "timestamp.pem"):
         return given or None
     return str(click.prompt("Passphrase of the hub's online keys", hide_input=True, err=True))
 

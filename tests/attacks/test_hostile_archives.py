@@ -461,7 +461,8 @@ def test_layout_of_another_version(refused):
 
 def forge_content(data: bytes) -> bytes:
     """The readme's content becomes `data`, with size and digest right everywhere."""
-    return rebuilt(*both(digest=digest_of(data), size=len(data)), extra=[data])
+    in_config, in_image = both(digest=digest_of(data), size=len(data))
+    return rebuilt(in_config, in_image, extra=[data])
 
 
 class Payload:

@@ -48,9 +48,11 @@ def _as_declared(array: Array, spec: TensorSpec, path: Path) -> Array:
     if wanted == np.dtype(object):
         values = [value if isinstance(value, bytes) else str(value).encode() for value in array.ravel().tolist()]
         return np.array(values, dtype=object).reshape(array.shape)
-    cast = array.astype(wanted)
-    if array.ndim and (array.dtype.kind == wanted.kind == "f" or np.array_equal(cast, array)):
-        return cast
+    if array.ndim and array.dtype.kind in "biuf":
+        with np.errstate(all="ignore"):  # what does not fit is found by casting back
+            cast = array.astype(wanted)
+            if array.dtype.kind == wanted.kind == "f" or np.array_equal(cast.astype(array.dtype), array):
+                return cast
     raise ManifestError(problem=f"self-test samples {path}: {spec.name} is {array.dtype}, the model takes {spec.dtype}")
 
 

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -6,7 +8,7 @@ from skerry.bundle.manifest import Needs
 from skerry.bundle.select import Chosen, NoneFits, choose_variant
 from support import bundles
 
-PLAIN = {"arch": "x86_64", "memory_mib": 1024, "runtimes": {"onnxruntime": "1.31"}}
+PLAIN: dict[str, Any] = {"arch": "x86_64", "memory_mib": 1024, "runtimes": {"onnxruntime": "1.31"}}
 
 
 def with_needs(needs: Needs):

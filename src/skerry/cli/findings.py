@@ -27,6 +27,7 @@ from skerry.trust import floors
 from skerry.wire.v1.operator import Summary
 
 _BUILT = 1_750_000_000.0  # June 2025: no clock can be right that says less than this
+_CLOCK_STEP_SECONDS = 2.0  # a Date header has whole seconds, and the answer took its time
 _CLOCK_WARNING_SECONDS = 30.0
 _CLOCK_FAILURE_SECONDS = 300.0
 _DISK_FAILURE = 200_000_000
@@ -164,7 +165,8 @@ def clock_against(now: float, date: str) -> Finding:
     except ValueError:
         return Finding(check="hub clock", verdict=Verdict.WARNING, detail=f"unreadable: {date}")
     gap = now - theirs
-    detail = f"this machine is {brief(abs(gap))} {'ahead of' if gap > 0 else 'behind'} the hub"
+    apart = f"this machine is {brief(abs(gap))} {'ahead of' if gap > 0 else 'behind'} the hub"
+    detail = "in step with the hub" if abs(gap) < _CLOCK_STEP_SECONDS else apart
     if abs(gap) > _CLOCK_FAILURE_SECONDS:
         hint = "correct one of them: tokens and freshness dates will be refused"
         return Finding(check="hub clock", verdict=Verdict.FAILED, detail=detail, hint=hint)

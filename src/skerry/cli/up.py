@@ -105,11 +105,7 @@ def command(
     if dry_run:
         click.echo(f"would run a hub at {config.scheme}://{host}:{port} on {home} with the keys in {config.trust}")
         return
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    configure_logging(verbose=verbose)
     if keys:
         make_demo_trust(world, keys, lines or ("default",))
         click.echo(_BANNER.format(folder=keys), err=True)
@@ -117,6 +113,18 @@ def command(
         world=world, ca=str(tls_cert.resolve()) if tls_cert else "", keys=keys, remember=not no_remember
     )
     serve(config, on_admin=greeting.admin, on_ready=greeting.as_json if output is Output.JSON else greeting.as_text)
+
+
+def configure_logging(*, verbose: bool) -> None:
+    """Our own lines on stderr; the libraries below speak up only when something is wrong."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    if not verbose:
+        for chatty in ("alembic", "uvicorn", "aiosqlite", "tuf"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def default_data(world: World) -> Path:

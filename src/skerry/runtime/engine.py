@@ -26,7 +26,8 @@ class Engine(Protocol):
         """Every output, in the order of `io.outputs`, C-contiguous, owned by the caller.
 
         `inputs` holds exactly the declared inputs with their exact datatypes; they are not changed and not kept.
-        BYTES are object arrays of `bytes` both ways. Raises InferenceFailed on whatever the engine refuses.
+        BYTES are object arrays of `bytes` both ways. Raises InferenceRequestInvalid for values the engine has no form for
+        (bytes that are not UTF-8), InferenceFailed on whatever else it refuses.
         """
 
     def close(self) -> None:

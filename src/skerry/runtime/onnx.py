@@ -22,7 +22,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from skerry.bundle.manifest import Io, TensorSpec
-from skerry.errors import InferenceFailed, InputMissing, ModelFileError
+from skerry.errors import InferenceFailed, InferenceRequestInvalid, InputMissing, ModelFileError
 from skerry.runtime import onnx_file
 from skerry.runtime.datatypes import NUMPY, Array
 
@@ -169,7 +169,11 @@ class OnnxEngine:
         feed = dict(inputs)
         for name in self._text_inputs & feed.keys():
             array = feed[name]
-            feed[name] = np.array([value.decode() for value in array.ravel()], dtype=object).reshape(array.shape)
+            try:
+                text = [value.decode() for value in array.ravel()]
+            except UnicodeDecodeError as error:
+                raise InferenceRequestInvalid(problem=f"input {name}: the model takes text in UTF-8") from error
+            feed[name] = np.array(text, dtype=object).reshape(array.shape)
         return feed
 
     def _as_bytes(self, outputs: dict[str, Array]) -> dict[str, Array]:

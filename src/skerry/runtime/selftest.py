@@ -19,7 +19,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from skerry.bundle.manifest import TensorSpec, Tolerance
-from skerry.errors import InferenceFailed, ManifestError
+from skerry.errors import InferenceFailed, InferenceRequestInvalid, ManifestError
 from skerry.runtime.datatypes import NUMPY, Array, fits, name_of
 from skerry.runtime.engine import Engine
 
@@ -220,7 +220,7 @@ def run_selftest(engine: Engine, npz: bytes, tolerance: Tolerance) -> SelfTestOu
             times.append(perf_counter() - start)
             for name, value in expected.items():
                 good[name].append(agrees(answer[name], value, tolerance))
-    except (ManifestError, InferenceFailed) as error:
+    except (ManifestError, InferenceFailed, InferenceRequestInvalid) as error:
         return SelfTestOutcome(
             passed=False, samples=len(times), agreement=0.0, problem=str(error), latency_p50_ms=_median_ms(times)
         )

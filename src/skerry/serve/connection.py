@@ -154,14 +154,13 @@ class Connection(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         self._fed += len(data)
-        rest = memoryview(data)
+        rest = data
         while rest and self._fault is None:
             try:
                 self._parser.feed_data(rest)
                 break
             except httptools.HttpParserUpgrade as upgrade:
-                # The request itself is complete; we stay with HTTP/1.1, as RFC 9110 section 7.8 allows.
-                rest = rest[upgrade.args[0] :]
+                rest = self._stay() + rest[upgrade.args[0] :]
             except httptools.HttpParserError as error:
                 self._stop(_plain_refusal(HTTPStatus.BAD_REQUEST, f"not a valid HTTP/1.1 request: {error}"))
         if self._since is not None and not self._in_body and self._fed > self._limits.head_bytes:
@@ -217,8 +216,25 @@ class Connection(asyncio.Protocol):
         if self._body_bytes > self._limits.body_bytes:
             self._stop(refusal(RequestTooLarge(limit=self._limits.body_bytes)))
 
+    def _has_body(self) -> bool:
+        return self._headers.get("content-length", "0") != "0" or "transfer-encoding" in self._headers
+
+    def _stay(self) -> bytes:
+        """We answer an offer to upgrade in HTTP/1.1, as RFC 9110 section 7.8 allows, but the parser takes the body for
+        the new protocol: then it gets the head again without the offer.
+        """
+        if not self._has_body():
+            return b""
+        headers = {name: value for name, value in self._headers.items() if name not in {"upgrade", "connection"}}
+        if "close" in self._headers.get("connection", "").lower():
+            headers["connection"] = "close"
+        method = self._parser.get_method().decode("latin-1")
+        lines = [f"{method} {self._target.decode('latin-1')} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
     def on_message_complete(self) -> None:
-        if self._fault is not None:
+        if self._fault is not None or (self._parser.should_upgrade() and self._has_body()):
             return
         self._since = None
         self._continue_due = False

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from contracts.engine.models import affine, affine_answer, build, classifier, identity
 from skerry.bundle.manifest import TensorSpec
-from skerry.errors import InferenceFailed, ModelFileError
+from skerry.errors import InferenceFailed, InferenceRequestInvalid, ModelFileError
 
 KINDS = {
     "BOOL": (TensorProto.BOOL, np.bool_),
@@ -63,7 +63,7 @@ class EngineContract:
         assert type(answer[0, 1]) is bytes
 
     def test_a_string_that_is_not_utf8_is_refused(self, load):
-        with pytest.raises(InferenceFailed):
+        with pytest.raises(InferenceRequestInvalid):
             load(identity(TensorProto.STRING)).run({"x": np.array([[b"\xff", b""]], dtype=object)})
 
     def test_inputs_may_be_read_only_and_are_not_kept(self, load):

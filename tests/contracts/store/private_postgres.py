@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -80,10 +81,17 @@ def private_postgres(place: Path) -> Iterator[PrivatePostgres]:
         cwd=folder,
         **someone,
     )
-    settings = {"listen_addresses": "", "unix_socket_directories": str(folder), "fsync": "off", "max_connections": "200"}
+    settings = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(folder),
+        "fsync": "off",
+        "max_connections": "200",
+    }
     options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([place / "postgres", "-D", data, *options], stdout=log, stderr=log, cwd=folder, **someone)
+        process = subprocess.Popen(
+            [place / "postgres", "-D", data, *options], stdout=log, stderr=log, cwd=folder, **someone
+        )
     try:
         server = PrivatePostgres(folder)
         server.wait(process)
@@ -94,7 +102,7 @@ def private_postgres(place: Path) -> Iterator[PrivatePostgres]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _unprivileged(folder: Path) -> dict[str, int | str]:
+def _unprivileged(folder: Path) -> dict[str, Any]:
     """PostgreSQL refuses root: hand the folder to somebody else and run as them."""
     if os.geteuid() != 0:
         return {}
@@ -104,5 +112,5 @@ def _unprivileged(folder: Path) -> dict[str, int | str]:
         except KeyError:
             continue
         os.chown(folder, someone.pw_uid, someone.pw_gid)
-        return {"user": someone.pw_uid, "group": someone.pw_gid, "extra_groups": []}  # type: ignore[dict-item]
+        return {"user": someone.pw_uid, "group": someone.pw_gid, "extra_groups": []}
     raise AssertionError("run as root, but there is no unprivileged user to start PostgreSQL as")

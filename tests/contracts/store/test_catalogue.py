@@ -30,7 +30,12 @@ async def test_bundles_are_published_once(store):
 
 
 async def test_bundles_are_found_by_name_and_listed_by_release(store):
-    for record in (bundle_record(10), bundle_record(9), bundle_record(3, model="faces"), bundle_record(4, line="other")):
+    for record in (
+        bundle_record(10),
+        bundle_record(9),
+        bundle_record(3, model="faces"),
+        bundle_record(4, line="other"),
+    ):
         await store.put_bundle(record)
     listed = await store.bundles()
     assert [(b.ref.line, b.ref.name) for b in listed] == [

@@ -94,7 +94,9 @@ async def test_the_last_word_on_a_workload_counts(store):
     await enrolled(store, "d1")
     batch = [
         report(1, workload(WorkloadState.FETCHING, rollout="r-1")),
-        report(2, workload(WorkloadState.COMMITTED, rollout="r-1", running=bundle(2).digest, variant="int8"), at=NOW + 5),
+        report(
+            2, workload(WorkloadState.COMMITTED, rollout="r-1", running=bundle(2).digest, variant="int8"), at=NOW + 5
+        ),
     ]
     await store.add_reports("d1", batch, received=NOW + 9)
     (status,) = await store.workload_status("d1")

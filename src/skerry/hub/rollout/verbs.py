@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
 from skerry.hub.domain.catalogue import BundleRecord
@@ -63,8 +63,16 @@ def _undone(state: RolloutState, actor: str) -> Iterator[Action]:
     yield SetStatus(status=RolloutStatus.UNDOING, reason=reason)
 
 
+def joined_selector(fleet: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str] | Refused:
+    """Devices must match both; two values for one label would match none, and must not silently widen either."""
+    for key, value in own.items():
+        if fleet.get(key, value) != value:
+            return Refused(reason=f"label {key} is {fleet[key]} in the fleet but {value} in the selector")
+    return {**fleet, **own}
+
+
 def decide_create(
-    spec: RolloutSpec, bundle: BundleRecord, *, devices: frozenset[str], active: dict[str, frozenset[str]]
+    spec: RolloutSpec, bundle: BundleRecord, *, devices: frozenset[str], active: Mapping[str, frozenset[str]]
 ) -> Verdict:
     """May a rollout of `bundle` to `devices` begin while each rollout in `active` (id -> its devices) holds the same workload?"""
     problem = spec_problem(spec)

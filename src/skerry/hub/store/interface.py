@@ -57,6 +57,9 @@ class DeviceStore(Protocol):
     async def count_devices(self, *, selector: Mapping[str, str] | None = None, seen_since: float | None = None) -> int:
         """Devices neither deleted nor revoked; `seen_since` counts only those seen at or after it."""
 
+    async def device_ids(self, *, selector: Mapping[str, str]) -> frozenset[str]:
+        """Every device the selector matches, without deleted and revoked ones."""
+
     async def patch_labels(self, device_id: str, labels: Mapping[str, str | None]) -> Device:
         """None removes a label. Others stay."""
 
@@ -151,8 +154,10 @@ class RolloutStore(Protocol):
         """Newest first (by creation, then id); `after` is the id of the last one seen."""
 
     async def rollouts_to_plan(self) -> tuple[str, ...]:
-        """Ids the controller must look at: active ones; undone ones with members still on their way back; done ones with
-        a committed member that has since reported a fall-back. Oldest first.
+        """Ids the controller must look at, oldest first.
+
+        Active ones; undone ones with members still on their way back; done ones with a committed member that has since
+        reported a failure, or a member failed by the clock that has since reported how it ended.
         """
 
     async def rollout_state(self, rollout_id: str) -> RolloutState:

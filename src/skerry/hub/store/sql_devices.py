@@ -81,6 +81,11 @@ class SqlDevices:
         async with self._db.read() as connection:
             return int((await connection.execute(selected(query, selector or {}))).scalar_one())
 
+    async def device_ids(self, *, selector: Mapping[str, str]) -> frozenset[str]:
+        query = select(devices.c.id).where(devices.c.deleted.is_(None), devices.c.revoked.is_(None))
+        async with self._db.read() as connection:
+            return frozenset(row.id for row in await connection.execute(selected(query, selector)))
+
     async def patch_labels(self, device_id: str, labels: Mapping[str, str | None]) -> Device:
         async with self._db.write() as tx:
             await lock_device(tx, device_id)

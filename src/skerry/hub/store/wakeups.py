@@ -13,7 +13,7 @@ import psycopg
 CHANNEL = "skerry_desired"
 _RETRY_SECONDS = 2.0
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Wakeups:
@@ -71,7 +71,7 @@ class Listener:
             try:
                 await self._listen()
             except psycopg.Error as error:
-                _log.warning("listening to the database broke off problem=%s", error)
+                log.warning("listening to the database broke off problem=%s", error)
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _listen(self) -> None:

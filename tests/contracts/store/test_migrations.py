@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from skerry.errors import ConfigError, DatabaseUnavailable
+from skerry.hub.store.migrate import connected, migrate
+from skerry.hub.store.sql import open_store
+from skerry.hub.store.tables import metadata
+
+
+def test_the_migrations_make_exactly_the_tables(database_url):
+    with connected(database_url) as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_migrating_again_is_nothing(database_url):
+    migrate(database_url)
+    with connected(database_url) as connection:
+        assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar_one() == 1
+
+
+def test_a_database_of_a_newer_hub_is_refused_and_left_alone(database_url):
+    with connected(database_url) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigError, match="another version"):
+        migrate(database_url)
+    with connected(database_url) as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "9999"
+
+
+def test_a_migration_cut_short_leaves_nothing_behind(tmp_path):
+    url = f"sqlite:///{tmp_path / 'hub.db'}"
+
+    def cut_short() -> None:
+        with connected(url) as connection:
+            metadata.create_all(connection)
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power"):
+        cut_short()
+    migrate(url)
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://", "sqlite:///:memory:", "not a url"])
+def test_other_databases_are_refused(url):
+    with pytest.raises(ConfigError):
+        migrate(url)
+
+
+def test_a_database_that_does_not_answer_is_said_so(tmp_path):
+    with pytest.raises(DatabaseUnavailable):
+        migrate(f"postgresql://nobody@/none?host={tmp_path}")
+    with pytest.raises(DatabaseUnavailable):
+        migrate(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}")
+
+
+@pytest.mark.anyio
+async def test_driver_names_in_the_url_do_not_matter(tmp_path):
+    store = await open_store(f"sqlite+aiosqlite:///{tmp_path / 'hub.db'}")
+    await store.ping()
+    await store.close()

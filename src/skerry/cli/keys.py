@@ -10,13 +10,16 @@ from pathlib import Path
 import click
 
 from skerry.cli import params
+from skerry.cli.hub_client import HubClient
 from skerry.cli.keys_root import root_group
-from skerry.cli.passphrase import VARIABLE
+from skerry.cli.passphrase import VARIABLE, unlock
+from skerry.cli.release import sign_renewal
 from skerry.cli.render import Output, clean, dump, pairs
 from skerry.cli.times import iso
 from skerry.cli.world import World, pass_world
 from skerry.errors import KeyFileError
 from skerry.trust import ceremony, dsse, folder, keyfile, metadata, online
+from skerry.trust.publish import line_role
 
 ONLINE_VARIABLE = "SKERRY_ONLINE_KEY_PASSPHRASE"
 
@@ -130,6 +133,38 @@ def add_line(world: World, *, line: str, where: Path, dry_run: bool) -> None:
     key = folder.add_line(where, line, passphrase=secret, files=world.files, now=world.clock.now())
     click.echo(f"line {line} added; its release key is {key}")
     click.echo(f"next: give {where / folder.ONLINE} to the hub again and restart it", err=True)
+
+
+@command.command("renew")
+@click.option("--dir", "where", required=True, type=_PATH, help="Trust folder made by `skerry keys init`.")
+@params.dry_run_option
+@pass_world
+def renew(world: World, *, where: Path, dry_run: bool) -> None:
+    """Give the top-level targets another year. Due once a year; a root has `keys root rotate`, a line `keys renew-line`."""
+    hub = where / folder.ONLINE
+    if dry_run:
+        click.echo(f"would sign targets {online.read_facts(world.files, hub).targets_version + 1}")
+        return
+    secret = _passphrase_of(where / "targets.pem", world.environ)
+    version = folder.renew_targets(where, passphrase=secret, files=world.files, now=world.clock.now())
+    click.echo(f"targets {version} signed")
+    click.echo(f"next: give {hub} to the hub again and restart it", err=True)
+
+
+@command.command("renew-line")
+@click.argument("line")
+@click.option("--key", "keys", multiple=True, required=True, metavar="PEM", type=_PATH, help="Release key of the line.")
+@params.dry_run_option
+@params.with_hub
+def renew_line(world: World, hub: HubClient, *, line: str, keys: tuple[Path, ...], dry_run: bool) -> None:
+    """Give a product line another year without a new release. Every `skerry push` does this as well."""
+    opened = [unlock(path, world.environ) for path in keys]
+    current, targets = hub.role_metadata(line_role(line)), hub.role_metadata("targets")
+    signed = sign_renewal(line, current=current, targets=targets, keys=opened, now=world.clock.now())
+    if not dry_run:
+        hub.publish_role(signed.role, signed.metadata)
+    verb = "would renew" if dry_run else "renewed"
+    click.echo(f"{verb} line {clean(line)} until {iso(metadata.expires_of(signed.metadata))}")
 
 
 def _new_passphrase(environ: Mapping[str, str], *, what: str) -> str:

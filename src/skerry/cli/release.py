@@ -65,6 +65,17 @@ def sign_release(
     return SignedRole(role=role, metadata=signed)
 
 
+def sign_renewal(
+    line: str, *, current: bytes, targets: bytes, keys: Sequence[Ed25519PrivateKey], now: float
+) -> SignedRole:
+    """The line's role with nothing new but a later expiry date. Doubts and raises like `sign_release`."""
+    role = publish.line_role(line)
+    _require_own_signature(role, current, keys)
+    signed = publish.renew(current, keys=keys, expires=now + publish.LINE_LIFETIME)
+    metadata.require_signed(metadata.parse(Targets, targets), role, signed)
+    return SignedRole(role=role, metadata=signed)
+
+
 def _require_own_signature(role: str, data: bytes, keys: Sequence[Ed25519PrivateKey]) -> None:
     parsed = metadata.parse(Targets, data)
     for key in keys:

@@ -102,11 +102,8 @@ def make(folder: Path, plan: FolderPlan, *, passphrases: Passphrases, files: Fil
 def add_line(folder: Path, line: str, *, passphrase: str | None, files: Files, now: float) -> Path:
     """A new product line with a key of its own; the path of that key. Raises CatalogueRefused, KeyFileError, FileExists."""
     hub = folder / ONLINE
-    facts = online.read_facts(files, hub)
+    facts, current = _current_targets(files, hub)
     targets_key = keyfile.read_private(folder / "targets.pem", passphrase=passphrase, allow_plain=facts.demo)
-    current = files.read(online.metadata_path(hub, "targets", facts.targets_version))
-    if current is None:
-        raise CeremonyError(problem=f"targets {facts.targets_version} is missing in {hub}")
     key = keyfile.generate()
     wanted = publish.Line(name=line, keys=(metadata.raw_public(key),))
     targets = publish.add_line(current, wanted, expires=now + publish.TARGETS_LIFETIME)
@@ -119,6 +116,26 @@ def add_line(folder: Path, line: str, *, passphrase: str | None, files: Files, n
     changed = msgspec.structs.replace(facts, lines=(*facts.lines, line), targets_version=version)
     online.write_facts(files, hub, changed)
     return path
+
+
+def renew_targets(folder: Path, *, passphrase: str | None, files: Files, now: float) -> int:
+    """The next version of the top-level targets, with a later expiry date and nothing else new; its version."""
+    hub = folder / ONLINE
+    facts, current = _current_targets(files, hub)
+    key = keyfile.read_private(folder / "targets.pem", passphrase=passphrase, allow_plain=facts.demo)
+    version = facts.targets_version + 1
+    renewed = publish.renew(current, keys=(key,), expires=now + publish.TARGETS_LIFETIME)
+    files.write(online.metadata_path(hub, "targets", version), renewed)
+    online.write_facts(files, hub, msgspec.structs.replace(facts, targets_version=version))
+    return version
+
+
+def _current_targets(files: Files, hub: Path) -> tuple[online.OnlineFacts, bytes]:
+    facts = online.read_facts(files, hub)
+    current = files.read(online.metadata_path(hub, "targets", facts.targets_version))
+    if current is None:
+        raise CeremonyError(problem=f"targets {facts.targets_version} is missing in {hub}")
+    return facts, current
 
 
 def adopt_root(folder: Path, root: bytes, *, files: Files, now: float) -> int:

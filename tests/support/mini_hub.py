@@ -68,7 +68,7 @@ class MiniHub:
         class Handler(_Handler):
             mini = hub
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
+        self._server = _Server(("127.0.0.1", self._port), Handler)
         self._server.daemon_threads = True
         self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -110,6 +110,11 @@ class MiniHub:
         return self.bodies(FiguresReport)
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client that was killed in the middle of a request is what these tests are about."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     mini: MiniHub
     protocol_version = "HTTP/1.1"
@@ -139,9 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._enrol(msgspec.json.decode(body, type=EnrolRequest))
         elif path == "token":
             form = {key: values[0] for key, values in parse_qs(body.decode()).items()}
-            check_assertion(
-                form["client_assertion"], public_key=self.mini.public_key, audience="mini", now=time.time()
-            )
+            check_assertion(form["client_assertion"], public_key=self.mini.public_key, audience="mini", now=time.time())
             reply = TokenReply(access_token="mini-token", token_type="Bearer", expires_in=900)
             self._reply(200, msgspec.json.encode(reply))
         elif path == "reports":

@@ -18,10 +18,10 @@ import os
 import threading
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from skerry import __version__
 from skerry.agent import capabilities as capability
+from skerry.agent import memory
 from skerry.agent.act import Actor, Means
 from skerry.agent.checks import Issue, Observed
 from skerry.agent.checks.all import issues
@@ -61,7 +61,8 @@ _ONCE_PATIENCE = 0.5
 class Agent:
     """Raises NotEnrolled, StateDamaged, StateLocked while it is composed; holds the state folder until `close`."""
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(self, config: AgentConfig, stopping: threading.Event | None = None) -> None:
+        """`stopping`, when given, is set by whoever wants the agent to end, also while it is still being composed."""
         self._config = config
         self._layout = Layout(config.state.resolve())
         self._files = DiskFiles()
@@ -69,7 +70,7 @@ class Agent:
         self._entropy = SystemEntropy()
         self._device = load_device(self._files, self._layout)
         self._lock = StateLock(self._layout.lock)
-        self._stopping = threading.Event()
+        self._stopping = stopping or threading.Event()
         self._wake = threading.Event()
         self._notifier = Notifier()
         self._threads: list[threading.Thread] = []
@@ -169,6 +170,7 @@ class Agent:
         self._follower.restore()
         self._supervisor.end_strays(frozenset(record.name for record in self._records.all()))
         self._say_hello()
+        memory.give_back()
         loops: dict[str, Callable[[], float]] = {
             "updater": self._updater.round,
             "follower": partial(self._follower.round, self._stopping),
@@ -319,7 +321,7 @@ class Agent:
                 assignment_sequence=assignment.sequence if assignment else 0,
                 hub_reachable=self._follower.reached,
                 outbox=len(self._outbox),
-                rss_mib=rss_mib(),
+                rss_mib=memory.rss_mib(),
                 running=running,
             ),
         )
@@ -388,9 +390,3 @@ def _host(listen_host: str) -> str:
     if listen_host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
         return "127.0.0.1"
     return f"[{listen_host}]" if ":" in listen_host else listen_host
-
-
-def rss_mib() -> float:
-    """Resident memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / (1024 * 1024)

@@ -8,6 +8,7 @@ import logging
 import platform
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import msgspec
 
 from skerry import __version__
 from skerry.agent import capabilities as capability
-from skerry.agent import selfcheck
+from skerry.agent import memory, selfcheck
 from skerry.agent.app import Agent
 from skerry.agent.config import AgentConfig
 from skerry.agent.join import JoinRequest
@@ -47,9 +48,11 @@ def join(state: Path, request: JoinRequest) -> Device:
 
 def run(config: AgentConfig) -> int:
     """Until SIGTERM or SIGINT; everything is drained when it returns. The exit code."""
-    agent = Agent(config)
+    stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: agent.stop())
+        signal.signal(number, lambda *_: stopping.set())
+    memory.settle()
+    agent = Agent(config, stopping)
     defect = agent.run()
     if defect:
         sys.stderr.write(f"the agent ended by a defect: {defect}\n")

@@ -170,7 +170,7 @@ def _attempt(
     if len(attempt.boots) > REBOOTS_TOLERATED:
         detail = f"the machine rebooted {len(attempt.boots) - 1} times while this was being activated"
         return (_undo(attempt, Reason.REBOOT_LOOP, detail, remember=True),)
-    if attempt.phase is Phase.SOAK and view.running == attempt.spec.bundle.digest:
+    if attempt.phase is Phase.SOAK and (view.soak is not None or view.running == attempt.spec.bundle.digest):
         return _soaking(view, attempt)
     return _heal(view) + _continue(attempt)
 

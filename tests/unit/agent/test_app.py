@@ -1,21 +1,265 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The whole agent against a hub over HTTP and a real catalogue; runners are real processes without an engine."""
+
 from __future__ import annotations
 
+import os
+import signal
+import threading
+
 from skerry.trust.chain import Intact, verify_chain
+from skerry.wire.v1.report import DeviceReport, WorkloadReport
 from support.mini_hub import DEVICE
+
+
+def last(bench, ref) -> WorkloadReport:
+    return [body for body in bench.hub.bodies(WorkloadReport) if body.digest == ref.digest][-1]
+
+
+def running(bench, ref, **labels: str):
+    """A device on `ref`."""
+    bench.join()
+    bench.hub.assign(bench.spec(ref))
+    bench.start()
+    bench.committed(ref)
 
 
 def test_installs_serves_and_proves_it(bench):
     v1 = bench.owner.release("1.0.0", 1, labels={"results": "3"})
-    bench.join()
-    bench.hub.assign(bench.spec(v1))
-    bench.start()
-    bench.committed(v1)
+    running(bench, v1)
     assert bench.ask() == "digits:1.0.0"
     assert bench.hub.states(v1) == ["fetching", "self-testing", "switching", "soaking", "committed"]
+    assert last(bench, v1).variant == "int8"
     bench.until("results", lambda: len(bench.hub.results()) >= 6)
     bench.stop()
     intact = verify_chain(bench.hub.history(), device_id=DEVICE, public_key=bench.hub.public_key)
     assert isinstance(intact, Intact)
     kinds = [entry.kind for entry in bench.hub.history()]
     assert kinds == ["agent-started", "assignment-accepted", "update-began", "committed"]
+    assert bench.hub.bodies(DeviceReport)[0].capabilities.runtimes
+
+
+def test_only_the_chosen_variant_travels(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    running(bench, v1)
+    names = {path.name for path in (bench.state / "bundles" / v1.digest.removeprefix("sha256:")).rglob("*")}
+    assert {"skerry.json", "int8.onnx", "self-test.npz"} <= names
+    assert "fp32.onnx" not in names
+
+
+def test_failed_self_test_leaves_the_old_version_and_is_remembered_for_good(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    bad = bench.owner.release("2.0.0", 2, labels={"self-test": "fail"})
+    running(bench, v1)
+    bench.hub.assign(bench.spec(bad))
+    bench.until("undo", lambda: "undone" in bench.hub.states(bad))
+    assert last(bench, bad).reason == "self-test-failed"
+    assert last(bench, bad).running == v1.digest
+    assert bench.ask() == "digits:1.0.0"
+    bench.stop()
+    bench.start()
+    bench.hub.assign(bench.spec(bad, soak=0.5))
+    bench.until("refusal", lambda: bench.hub.states(bad)[-1] == "refused")
+    assert last(bench, bad).reason == "failed-before"
+    assert bench.ask() == "digits:1.0.0"
+
+
+def test_model_that_does_not_load_is_undone(bench):
+    bad = bench.owner.release("1.0.0", 1, labels={"load": "fail"})
+    bench.join()
+    bench.hub.assign(bench.spec(bad))
+    bench.start()
+    bench.until("undo", lambda: "undone" in bench.hub.states(bad))
+    assert last(bench, bad).reason == "runner-failed"
+    assert "SKY-1002" in last(bench, bad).detail
+    assert not (bench.state / "bundles" / f"{bad.digest.removeprefix('sha256:')}.json").exists()
+
+
+def test_soak_takes_back_what_answers_wrongly_slowly_or_crashes(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    wrong = bench.owner.release("2.0.0", 2, labels={"errors": "0.5"})
+    slow = bench.owner.release("3.0.0", 3, labels={"p95": "80"})
+    crashing = bench.owner.release("4.0.0", 4, labels={"crash": "0.2"})
+    running(bench, v1)
+    for bad, reason in ((wrong, "error-rate"), (slow, "latency"), (crashing, "crashed-in-soak")):
+        bench.hub.assign(bench.spec(bad, soak=1.0, max_latency_p95_ms=20.0))
+        bench.until(f"undo of {bad.name}", lambda bad=bad: "undone" in bench.hub.states(bad))
+        assert last(bench, bad).reason == reason
+        bench.until("answers again", lambda: bool(bench.workload().url))
+        assert bench.ask() == "digits:1.0.0"
+
+
+def test_committed_version_in_a_crash_loop_falls_back(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    late = bench.owner.release("2.0.0", 2, labels={"crash": "0.6"})
+    running(bench, v1)
+    bench.hub.assign(bench.spec(late, soak=0.1))
+    bench.committed(late)
+    bench.until("fall-back", lambda: bench.hub.states(late)[-1] == "fell-back")
+    assert last(bench, late).reason == "crash-loop"
+    bench.until("v1 serves", lambda: bool(bench.workload().url))
+    assert bench.ask() == "digits:1.0.0"
+    assert [entry.kind for entry in bench.hub.history()][-1] == "fell-back"
+
+
+def test_serves_and_queues_without_a_hub_across_restarts(bench):
+    v1 = bench.owner.release("1.0.0", 1, labels={"results": "2"})
+    running(bench, v1)
+    port = bench.workload().url
+    bench.hub.stop()
+    bench.stop()
+    bench.start()
+    bench.until("serving again", lambda: bench.workload() is not None and bool(bench.workload().url))
+    assert bench.workload().url == port
+    assert bench.ask() == "digits:1.0.0"
+    bench.until("queue", lambda: len(bench.agent._outbox) > 12)
+    bench.hub.start()
+    bench.until("drained", lambda: len(bench.agent._outbox) < 4)
+    bench.stop()
+    seen = [result.event_id for result in bench.hub.results()]
+    assert len(seen) == len(set(seen))
+    sequences = sorted(bench.hub.reports)
+    assert sequences == list(range(1, len(sequences) + 1))
+
+
+def test_switches_and_goes_back_without_dropping_a_request(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    v2 = bench.owner.release("2.0.0", 2)
+    running(bench, v1)
+    answers: list[str] = []
+    problems: list[Exception] = []
+    done = threading.Event()
+
+    def load() -> None:
+        while not done.is_set():
+            try:
+                answers.append(bench.ask())
+            except OSError as error:
+                problems.append(error)
+
+    client = threading.Thread(target=load)
+    client.start()
+    bench.hub.assign(bench.spec(v2))
+    bench.committed(v2)
+    bench.hub.assign(bench.spec(v1))
+    bench.until("back on v1", lambda: bench.hub.states(v1).count("committed") == 2)
+    done.set()
+    client.join()
+    assert not problems
+    assert set(answers) == {"digits:1.0.0", "digits:2.0.0"}
+
+
+def test_confirms_a_new_assignment_of_what_runs(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    running(bench, v1)
+    bench.hub.assign(bench.spec(v1, rollout="r-2"))
+    bench.until("confirmation", lambda: last(bench, v1).rollout == "r-2")
+    assert last(bench, v1).state == "committed"
+    assert last(bench, v1).sequence == 2
+
+
+def test_refuses_what_no_release_key_signed_and_fetches_nothing_of_it(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    from support import bundles
+
+    stray = bench.owner.upload(bundles.bundle(version="9.9.9", release_seq=9))
+    running(bench, v1)
+    bench.hub.assign(bench.spec(stray))
+    bench.until("refusal", lambda: bench.hub.states(stray)[-1:] == ["refused"])
+    assert last(bench, stray).reason == "not-in-catalogue"
+    assert bench.ask() == "digits:1.0.0"
+    assert not (bench.state / "blobs/sha256" / stray.digest.removeprefix("sha256:")).exists()
+
+
+def test_refuses_a_tampered_blob_and_keeps_nothing_of_it(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    victim = next(path for path, data in bench.owner.repository.files.items() if data.startswith(b"int8 weights"))
+    bench.owner.repository.files[victim] = bench.owner.repository.files[victim].replace(b"int8", b"evil")
+    bench.join()
+    bench.hub.assign(bench.spec(v1))
+    bench.start()
+    bench.until("refusal", lambda: bench.hub.states(v1)[-1:] == ["refused"])
+    assert last(bench, v1).reason == "digest-mismatch"
+    assert b"evil" not in b"".join(path.read_bytes() for path in bench.state.rglob("*") if path.is_file())
+
+
+def test_continues_a_broken_download(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    bench.hub.cut_blobs_after = 150
+    bench.join()
+    bench.hub.assign(bench.spec(v1))
+    bench.start()
+    bench.until("a second range", lambda: len(bench.hub.ranges) >= 2)
+    bench.hub.cut_blobs_after = None
+    bench.committed(v1)
+    assert bench.hub.ranges[0] == "bytes=150-"
+
+
+def test_refuses_another_devices_assignment_and_an_expired_one(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    bench.join()
+    bench.hub.assign(bench.spec(v1), device="device-2")
+    bench.start()
+
+    def refusals() -> list[object]:
+        return [entry.fields["reason"] for entry in bench.hub.history() if entry.kind == "assignment-refused"]
+
+    bench.until("refusal", lambda: refusals() == ["other-device"])
+    bench.hub.assign(bench.spec(v1), lifetime=0.0)
+    bench.until("refusal", lambda: refusals() == ["other-device", "expired"])
+    assert bench.hub.states(v1) == []
+    bench.hub.assign(bench.spec(v1))
+    bench.committed(v1)
+
+
+def test_removes_what_is_no_longer_assigned_but_not_what_failed(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    running(bench, v1)
+    bench.hub.assign()
+    bench.until("removal", lambda: bench.hub.states(v1)[-1] == "removed")
+    assert bench.workload().url == ""
+    assert not (bench.state / "bundles" / f"{v1.digest.removeprefix('sha256:')}.json").exists()
+
+
+def test_damaged_bundle_is_fetched_again_on_start(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    running(bench, v1)
+    bench.stop()
+    model = bench.state / "bundles" / v1.digest.removeprefix("sha256:") / "models/int8.onnx"
+    model.write_bytes(b"rotten " + model.read_bytes()[7:])
+    bench.start()
+    bench.until("serving again", lambda: bench.workload() is not None and bool(bench.workload().url))
+    assert model.read_bytes().startswith(b"int8 weights")
+
+
+def test_crashed_runner_is_started_again_on_the_same_port(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    running(bench, v1)
+    url = bench.workload().url
+    process = bench.agent._supervisor._slot("eye").serving
+    os.kill(process.pid, signal.SIGKILL)
+    bench.until("a new runner", lambda: (bench.agent._supervisor._slot("eye").serving or process) is not process)
+    assert bench.workload().url == url
+    assert bench.ask() == "digits:1.0.0"
+
+
+def test_two_workloads_on_one_device(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    other = bench.owner.release("1.0.0", 1, line="audio", name="words")
+    bench.join()
+    bench.hub.assign(bench.spec(v1), bench.spec(other, name="ear"))
+    bench.start()
+    bench.committed(v1)
+    bench.committed(other)
+    assert bench.ask("eye") == "digits:1.0.0"
+    assert bench.ask("ear") == "words:1.0.0"
+
+
+def test_once_ends_by_itself_when_all_is_done(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    bench.join()
+    bench.hub.assign(bench.spec(v1))
+    bench.start(once=True)
+    bench.committed(v1)
+    bench._thread.join(20)
+    assert not bench._thread.is_alive()

@@ -35,4 +35,7 @@ def set_fleet(
         return
     fleet = hub.put_fleet(name, FleetSpec(selector=selector))
     click.echo(f"fleet {fleet.name} set: {fleet.devices} device(s) match now")
+    if not fleet.devices:
+        click.echo("next: skerry label DEVICE key=value, or skerry enroll-token -l key=value for new devices", err=True)
+        return
     click.echo(f"next: skerry deploy MODEL:VERSION --workload NAME --fleet {fleet.name} --canary 1 --watch", err=True)

@@ -9,19 +9,30 @@ import sys
 from skerry.cli.verbs import help_text
 
 _HELP: tuple[list[str], ...] = ([], ["-h"], ["--help"], ["help"])
+_BROKEN_PIPE = 141  # exit_codes.ExitCode.BROKEN_PIPE, without loading the errors for it
 
 
 def main() -> None:
     """Run the command line of this process and exit with a code of `exit_codes.ExitCode`."""
-    arguments, debug = split_debug(sys.argv[1:])
-    if arguments in _HELP:
-        sys.stdout.write(help_text())
-        return
-    from skerry.cli.program import run
-
-    code = run(arguments, debug=debug or bool(os.environ.get("SKERRY_DEBUG")))
+    try:
+        code = _run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at exit and would complain: give it a sink.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _BROKEN_PIPE
     if code:
         sys.exit(code)
+
+
+def _run(given: list[str]) -> int:
+    arguments, debug = split_debug(given)
+    if arguments in _HELP:
+        sys.stdout.write(help_text())
+        return 0
+    from skerry.cli.program import run
+
+    return run(arguments, debug=debug or bool(os.environ.get("SKERRY_DEBUG")))
 
 
 def split_debug(arguments: list[str]) -> tuple[list[str], bool]:

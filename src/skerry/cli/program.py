@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -71,7 +70,7 @@ def run(arguments: Sequence[str], *, debug: bool = False, obj: object = None) ->
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        return _broken_pipe()
+        raise  # whoever owns the process's stdout settles that
     except Exception as error:  # noqa: BLE001 - the outermost loop of the program
         return _failed(error, arguments, debug=debug)
     return result if isinstance(result, int) else ExitCode.OK
@@ -107,9 +106,3 @@ def _unexpected(error: Exception) -> Failure:
     message = f"unexpected {type(error).__name__}: {error}"
     hint = "this is a defect in Skerry; add --debug to see where, and please report it"
     return Failure(code=SkerryError.code, message=message, hint=hint)
-
-
-def _broken_pipe() -> int:
-    # The interpreter flushes stdout once more at exit and would complain: give it a sink.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return ExitCode.BROKEN_PIPE

@@ -98,7 +98,7 @@ def describe_rollout(rollout: RolloutView, now: float) -> list[str]:
         "On failure": spec.on_failure,
         "Deadline": brief(spec.deadline_seconds),
     }
-    devices = [[device.name, str(device.stage), device.state, device.reason or "-"] for device in rollout.devices]
+    devices = [[d.name, _stage_name(rollout, d.stage), d.state, d.reason or "-"] for d in rollout.devices]
     table = [["DEVICE", "STAGE", "STATE", "REASON"], *devices]
     return [
         *pairs(facts),
@@ -106,6 +106,10 @@ def describe_rollout(rollout: RolloutView, now: float) -> list[str]:
         *status_lines(rollout)[1:],
         *(["", *("  " + clean(line) for line in aligned(table))] if devices else []),
     ]
+
+
+def _stage_name(rollout: RolloutView, index: int) -> str:
+    return rollout.stages[index].name if 0 <= index < len(rollout.stages) else "-"
 
 
 def plan_lines(spec: RolloutSpec) -> list[str]:

@@ -64,7 +64,7 @@ def test_a_rollout_with_its_devices_and_events(shell):
     event = RolloutEvent(n=1, at=NOW, kind="started", detail="by anna")
     shell.hub.on("GET", "/api/v1/rollouts/r1/events", page(event))
     out = shell("describe rollout/r1").out
-    assert "press-1  0      failed  silent" in out
+    assert "press-1  canary  failed  silent" in out
     assert "2027-01-15T08:00:00.000Z  started  by anna" in out
 
 

@@ -27,6 +27,7 @@ from skerry.effects.disk import DiskFiles
 from skerry.effects.http import UrllibHttp
 from skerry.effects.system import SystemClock
 from skerry.errors import SkerryError, UsageError
+from skerry.trust.decision import InstallPolicy
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ def _run(arguments: argparse.Namespace) -> int:
             once=arguments.once,
             capability_file=arguments.capability_file,
             memory_limit_mib=arguments.memory_limit,
+            policy=InstallPolicy(lines=tuple(arguments.line), allow_unsafe=tuple(arguments.allow_unsafe)),
         )
     )
 
@@ -166,6 +168,16 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--memory-limit", type=int, default=0, metavar="MIB", help="address space of a runner")
     running.add_argument(
         "--capability-file", type=Path, help="JSON stated over what was measured, for hardware that cannot be measured"
+    )
+    running.add_argument(
+        "--allow-unsafe",
+        action="append",
+        default=[],
+        metavar="CHECK",
+        help="take bundles packed without this check, e.g. self-test:int8; repeatable; default: refuse them all",
+    )
+    running.add_argument(
+        "--line", action="append", default=[], metavar="NAME", help="take bundles of this product line only; repeatable"
     )
     running.set_defaults(call=_run)
     telling = _command(commands, "status", "what the agent of a state folder is doing")

@@ -65,12 +65,28 @@ def join(
 @click.option(
     "--capability-file", type=click.Path(path_type=Path), metavar="JSON", help="Capabilities that cannot be measured."
 )
+@click.option(
+    "--allow-unsafe",
+    multiple=True,
+    metavar="CHECK",
+    help="Take bundles packed without this check, e.g. self-test:int8.",
+)
+@click.option("--line", multiple=True, metavar="NAME", help="Take bundles of this product line only.")
 @click.option("--json-logs", is_flag=True, help="One JSON object a line on stderr.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
-def run(*, json_logs: bool, verbose: bool, once: bool, **valued: object) -> int:
+def run(
+    *,
+    json_logs: bool,
+    verbose: bool,
+    once: bool,
+    allow_unsafe: tuple[str, ...],
+    line: tuple[str, ...],
+    **valued: object,
+) -> int:
     """Follow the hub and serve, until SIGTERM or Ctrl-C."""
     before = [flag for flag, given in (("--json-logs", json_logs), ("--verbose", verbose)) if given]
     after = ["--once"] if once else []
+    after += [f"--allow-unsafe={check}" for check in allow_unsafe] + [f"--line={name}" for name in line]
     options = [f"--{name.replace('_', '-')}={value}" for name, value in valued.items() if value is not None]
     return agent.main([*before, "run", *after, *options])
 

@@ -151,6 +151,23 @@ def renew(world: World, *, where: Path, dry_run: bool) -> None:
     click.echo(f"next: give {hub} to the hub again and restart it", err=True)
 
 
+@command.command("replace-assignment-key")
+@click.option("--dir", "where", required=True, type=_PATH, help="Trust folder made by `skerry keys init`.")
+@params.dry_run_option
+@pass_world
+def replace_assignment_key(world: World, *, where: Path, dry_run: bool) -> None:
+    """Give the hub a new key to sign assignments with, and disown the old one. For when a hub was broken into."""
+    hub = where / folder.ONLINE
+    if dry_run:
+        click.echo(f"would replace {hub / 'assignment.pem'} and sign new targets")
+        return
+    offline = _passphrase_of(where / "targets.pem", world.environ)
+    secrets = folder.Passphrases(offline=offline, online=world.environ.get(ONLINE_VARIABLE) or offline)
+    name = folder.replace_assignment_key(where, passphrases=secrets, files=world.files, now=world.clock.now())
+    click.echo(f"the hub signs assignments with {name} from now on")
+    click.echo(f"next: give {hub} to the hub again and restart it", err=True)
+
+
 @command.command("renew-line")
 @click.argument("line")
 @click.option("--key", "keys", multiple=True, required=True, metavar="PEM", type=_PATH, help="Release key of the line.")

@@ -130,6 +130,31 @@ def renew_targets(folder: Path, *, passphrase: str | None, files: Files, now: fl
     return version
 
 
+def replace_assignment_key(folder: Path, *, passphrases: Passphrases, files: Files, now: float) -> str:
+    """A new assignment key for the hub, and targets that name it and no other; its name.
+
+    For a stolen key: devices stop believing the old one at their next refresh. Safe to repeat after a crash.
+    """
+    hub = folder / ONLINE
+    facts, current = _current_targets(files, hub)
+    targets_key = keyfile.read_private(folder / "targets.pem", passphrase=passphrases.offline, allow_plain=facts.demo)
+    if not facts.demo and not passphrases.online:
+        raise CeremonyError(problem="keys without a passphrase are for demo trust only")
+    key = keyfile.generate()
+    public = metadata.raw_public(key)
+    keys_file = publish.assignment_keys_file((public,), (dsse.key_id(public),))
+    targets = publish.name_assignment_keys(current, keys_file, expires=now + publish.TARGETS_LIFETIME)
+    path = hub / "assignment.pem"
+    files.remove(path)
+    keyfile.write_private(files, path, key, passphrase=None if facts.demo else passphrases.online)
+    keyfile.write_public(files, path.with_suffix(".pub"), public)
+    version = facts.targets_version + 1
+    files.write(online.metadata_path(hub, "targets", version), publish.sign_all(targets, (targets_key,)))
+    files.write(online.assignment_keys_path(hub), keys_file)
+    online.write_facts(files, hub, msgspec.structs.replace(facts, targets_version=version))
+    return dsse.key_id(public)
+
+
 def _current_targets(files: Files, hub: Path) -> tuple[online.OnlineFacts, bytes]:
     facts = online.read_facts(files, hub)
     current = files.read(online.metadata_path(hub, "targets", facts.targets_version))

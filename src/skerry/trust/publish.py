@@ -90,6 +90,15 @@ def add_line(targets: bytes, line: Line, *, expires: float) -> bytes:
     return Metadata(signed).to_bytes()
 
 
+def name_assignment_keys(targets: bytes, assignment_keys: bytes, *, expires: float) -> bytes:
+    """Unsigned next version of the top-level targets that names other assignment keys; those named before count no more."""
+    signed = metadata.parse(Targets, targets).signed
+    signed.targets[ASSIGNMENT_KEYS_TARGET] = TargetFile.from_data(ASSIGNMENT_KEYS_TARGET, assignment_keys, ["sha256"])
+    signed.version += 1
+    signed.expires = metadata.instant(expires)
+    return Metadata(signed).to_bytes()
+
+
 def lines_of(targets: bytes) -> tuple[str, ...]:
     return tuple(role.removeprefix("line-") for role in _delegated(metadata.parse(Targets, targets).signed))
 

@@ -7,6 +7,7 @@ import pytest
 
 from skerry.cli.passphrase import VARIABLE
 from skerry.effects.disk import DiskFiles
+from skerry.errors import CatalogueRefused
 from skerry.trust import ceremony, metadata, publish
 from skerry.trust.online import OnlineTrust
 from unit.cli.scripted import NOW
@@ -143,6 +144,31 @@ def test_line_added_and_targets_renewed(shell, demo):
     assert trust.lines == ("vision", "audio")
     assert metadata.version_of(trust.roles["targets"]) == 3
     assert metadata.expires_of(trust.roles["targets"]) == NOW + 86_400.0 + publish.TARGETS_LIFETIME
+
+
+def test_assignment_key_replaced(shell, demo):
+    before = load(demo)
+    ok(shell(f"keys replace-assignment-key --dir {demo} --dry-run"))
+    assert load(demo).assignment_keyid == before.assignment_keyid
+    ok(shell(f"keys replace-assignment-key --dir {demo}"))
+    after = load(demo)
+    assert after.assignment_keyid != before.assignment_keyid
+    assert before.assignment_keyid.encode() not in b"".join(after.targets.values())
+    assert metadata.version_of(after.roles["targets"]) == 2
+
+
+def test_stolen_targets_key_replaced(shell, demo):
+    for suffix in ("pem", "pub"):
+        (demo / f"targets.{suffix}").rename(demo / f"old.{suffix}")
+    ok(shell(f"keys new {demo}/targets --plain"))
+    first, second = demo / "online" / "metadata" / "1.root.json", demo / "2.root.json"
+    ok(shell(f"keys root rotate {first} --out {second} --targets-key {demo}/targets.pub"))
+    ok(shell(f"keys root sign {second} --previous {first} --key {demo}/root-1.pem"))
+    ok(shell(f"keys root adopt {second} --dir {demo}"))
+    with pytest.raises(CatalogueRefused):
+        load(demo)
+    ok(shell(f"keys renew --dir {demo}"))
+    assert load(demo).lines == ("vision",)
 
 
 def test_line_renewed_on_the_hub(shell, demo):

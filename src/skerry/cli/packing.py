@@ -23,8 +23,8 @@ from skerry.cli.evidence import require_valid_bom
 from skerry.cli.project import Project, ProjectTensor, ProjectVariant
 from skerry.cli.project_file import ProjectFile
 from skerry.cli.samples import make_up_inputs, read_inputs
-from skerry.errors import DigestMismatch, InputMissing, SelfTestFailed
-from skerry.runtime.datatypes import fits
+from skerry.errors import DigestMismatch, InferenceFailed, InputMissing, ManifestError, SelfTestFailed
+from skerry.runtime.datatypes import Array, fits
 from skerry.runtime.onnx import OnnxEngine, read_model
 from skerry.runtime.selftest import SelfTestOutcome, encode_samples, record, run_selftest
 
@@ -107,22 +107,29 @@ def _load(bench: _Bench, variant: ProjectVariant) -> OnnxEngine:
 
 def _record_reference(bench: _Bench) -> tuple[Io, bytes, int]:
     """The io of the bundle, the self-test file with golden outputs, and its number of samples."""
-    spec = bench.project.spec
     engine = _load(bench, bench.project.reference)
     try:
         io = _declared_io(bench.file, engine.io)
-        if spec.self_test.samples:
-            inputs = read_inputs(bench.file.folder / spec.self_test.samples, io, spec.self_test.count)
-        else:
-            inputs = make_up_inputs(io, spec.self_test.count)
-            bench.warnings.append(
-                "self-test inputs are made up from the io ranges: they prove that variants agree, not that the model is "
-                "right; give real ones in spec.self_test.samples"
-            )
-        outputs = record(engine, inputs)
+        inputs = _inputs(bench, io)
+        return io, encode_samples(inputs, record(engine, inputs)), len(next(iter(inputs.values())))
+    except ManifestError as error:
+        raise bench.file.error(("spec", "self_test", "samples"), str(error.fields["problem"])) from error
+    except InferenceFailed as error:
+        problem = f"the reference cannot run the samples: {error.fields['problem']}"
+        raise bench.file.error(("spec", "self_test"), problem) from error
     finally:
         engine.close()
-    return io, encode_samples(inputs, outputs), len(next(iter(inputs.values())))
+
+
+def _inputs(bench: _Bench, io: Io) -> dict[str, Array]:
+    wanted = bench.project.spec.self_test
+    if wanted.samples:
+        return read_inputs(bench.file.folder / wanted.samples, io, wanted.count)
+    bench.warnings.append(
+        "self-test inputs are made up from the io ranges: they prove that variants agree, not that the model is "
+        "right; give real ones in spec.self_test.samples"
+    )
+    return make_up_inputs(io, wanted.count)
 
 
 def _judge(bench: _Bench, variant: ProjectVariant, io: Io, samples: bytes) -> VariantReport:

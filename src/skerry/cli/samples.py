@@ -36,6 +36,8 @@ def read_inputs(path: Path, io: Io, count: int | None) -> dict[str, Array]:
         raise InputMissing(path=str(path)) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ManifestError(problem=f"self-test samples {path}: {error}") from error
+    if any(array.ndim and not len(array) for array in arrays.values()):
+        raise ManifestError(problem=f"self-test samples {path}: an array without samples")
     missing = [spec.name for spec in io.inputs if spec.name not in arrays]
     if missing:
         raise ManifestError(problem=f"self-test samples {path}: no array for input {', '.join(missing)}")

@@ -14,7 +14,19 @@ from typing import Any, Final
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-from ruamel.yaml.tokens import AliasToken, AnchorToken, DirectiveToken, TagToken
+from ruamel.yaml.tokens import (
+    AliasToken,
+    AnchorToken,
+    BlockEndToken,
+    BlockMappingStartToken,
+    BlockSequenceStartToken,
+    DirectiveToken,
+    FlowMappingEndToken,
+    FlowMappingStartToken,
+    FlowSequenceEndToken,
+    FlowSequenceStartToken,
+    TagToken,
+)
 
 Path = tuple[str | int, ...]
 
@@ -23,7 +35,7 @@ _MAX_DEPTH: Final = 32
 
 _NULL = re.compile(r"(null|Null|NULL|~|)")
 _BOOL = re.compile(r"(true|True|TRUE|false|False|FALSE)")
-_INT = re.compile(r"[-+]?[0-9]+")
+_INT = re.compile(r"[-+]?[0-9]{1,40}")  # longer ones are no integers anybody means
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
@@ -33,6 +45,9 @@ _BANNED: Final[dict[type[Any], str]] = {
     AliasToken: "an alias",
     DirectiveToken: "a directive",
 }
+
+_OPENING: Final = (BlockMappingStartToken, BlockSequenceStartToken, FlowMappingStartToken, FlowSequenceStartToken)
+_CLOSING: Final = (BlockEndToken, FlowMappingEndToken, FlowSequenceEndToken)
 
 
 class YamlFlaw(Exception):
@@ -80,7 +95,12 @@ def parse(text: str) -> Document:
 
 
 def _require_plain(text: str) -> None:
+    """Also stops at what is too deep, before the parser, whose time grows with the square of the depth, gets to see it."""
+    depth = 0
     for token in YAML(pure=True).scan(text):
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > _MAX_DEPTH:
+            raise YamlFlaw(token.start_mark.line + 1, f"deeper than {_MAX_DEPTH} levels")
         what = _BANNED.get(type(token))
         if what:
             raise YamlFlaw(token.start_mark.line + 1, f"{what} is not allowed here; write the value out")
@@ -88,8 +108,6 @@ def _require_plain(text: str) -> None:
 
 def _value(node: Node, path: Path, lines: dict[Path, int]) -> Any:  # noqa: ANN401 - what YAML holds
     lines.setdefault(path, node.start_mark.line + 1)
-    if len(path) > _MAX_DEPTH:
-        raise YamlFlaw(lines[path], f"deeper than {_MAX_DEPTH} levels")
     if isinstance(node, MappingNode):
         return {key: _value(child, (*path, key), lines) for key, child in _entries(node, path, lines)}
     if isinstance(node, SequenceNode):

@@ -157,7 +157,7 @@ def test_over_budget_is_said_loudly(tmp_path):
         ("fp32.onnx", b"not a model", ModelFileError),
         ("fp32.onnx", b"\x7fELF....", ExecutableFormat),
         ("fp32.onnx", b"\x80\x04\x95....", ExecutableFormat),
-        ("samples.npz", b"not an archive", ManifestError),
+        ("samples.npz", b"not an archive", ProjectFileError),
         ("CARD.md", b"#!/bin/sh\n", ExecutableFormat),
     ],
 )
@@ -182,6 +182,20 @@ def test_a_model_named_as_code_is_refused_before_it_is_opened(project):
     file.write_text(file.read_text().replace("fp32.onnx", "fp32.pt"))
     with pytest.raises(ArchiveRefused):
         pack(project)
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros((4, 5)), "skerry.yaml:18: spec.self_test.samples: "),
+        (np.zeros((0, 4)), "skerry.yaml:18: spec.self_test.samples: "),
+        (np.array(["text"] * 4), "x is <U4, the model takes FP32"),
+    ],
+)
+def test_samples_the_model_cannot_take_are_a_mistake_of_the_project(tmp_path, samples, message):
+    with pytest.raises(ProjectFileError) as caught:
+        pack(write_project(tmp_path / "project", samples=samples))
+    assert message in str(caught.value)
 
 
 # --- samples -------------------------------------------------------------------------------------------------------------

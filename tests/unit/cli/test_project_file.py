@@ -3,9 +3,11 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from msgspec import inspect
 
 from skerry.bundle.json_schema import render
 from skerry.cli import strict_yaml
+from skerry.cli.project import Project
 from skerry.cli.project_file import load, parse
 from skerry.cli.project_schema import project_schema, published
 from skerry.cli.strict_yaml import YamlFlaw
@@ -165,3 +167,24 @@ def test_the_schema_and_the_reader_agree():
     for typo in ("presision: int8", "precision: 8"):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(strict_yaml.parse(GOOD.replace("precision: int8", typo)).value, schema)
+
+
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "reference" / "project-file.md"
+
+
+def keys_of(kind) -> set[str]:
+    if isinstance(kind, inspect.StructType):
+        return {name for field in kind.fields for name in {field.encode_name} | keys_of(field.type)}
+    if isinstance(kind, inspect.VarTupleType):
+        return keys_of(kind.item_type)
+    return set()
+
+
+def test_the_reference_page_shows_and_explains_every_key():
+    page = DOCS.read_text()
+    example = page.partition("```yaml\n")[2].partition("```")[0]
+    assert parse(example, PATH).project.metadata.name == "weld-defect"
+    shown = {str(step) for path in strict_yaml.parse(example).lines for step in path}
+    known = keys_of(inspect.type_info(Project))
+    assert known - shown <= {"accelerator", "atol", "rtol"}
+    assert {key for key in known - {"apiVersion", "kind", "metadata", "spec"} if f"`{key}" not in page} == set()

@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import zstandard
 from litestar import Request, Response
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 from litestar.response import Stream
 
 from skerry.errors import BadRequest, NotFound, PayloadTooLarge, RangeUnsatisfiable, UnsupportedContent
 from skerry.hub.api.ranges import Part, Unsatisfiable, choose_range, none_match
 from skerry.hub.blobs import Blobs
 
-GivenBlobs = Annotated[Blobs, Dependency(skip_validation=True)]
+GivenBlobs = NamedDependency[SkipValidation[Blobs]]
 """What the application chose. A Protocol has no instances to check for."""
 
 _IMMUTABLE = "private, max-age=31536000, immutable"

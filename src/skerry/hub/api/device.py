@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from litestar import Request, Response, Router, get, post, route
-from litestar.enums import HttpMethod, RequestEncodingType
-from litestar.params import Body, Parameter
+from litestar.di import NamedDependency
+from litestar.enums import HttpMethod
+from litestar.params import FromPath, JSONBody, QueryParameter, URLEncodedBody
 from litestar.types import Guard
 from msgspec import Struct
 
@@ -44,7 +45,9 @@ class TokenForm(Struct, frozen=True, kw_only=True):
 
 
 @post("/enroll", request_max_body_size=_SMALL_BODY)
-async def enroll(data: EnrolRequest, enrolment: Enrolment, audit: AuditLog) -> EnrolReply:
+async def enroll(
+    data: JSONBody[EnrolRequest], enrolment: NamedDependency[Enrolment], audit: NamedDependency[AuditLog]
+) -> EnrolReply:
     """Use up a one-time token and become a device of this hub."""
     try:
         device, reply = await enrolment.enrol(data)
@@ -56,9 +59,7 @@ async def enroll(data: EnrolRequest, enrolment: Enrolment, audit: AuditLog) -> E
 
 
 @post("/token", status_code=200, request_max_body_size=_SMALL_BODY)
-async def token(
-    data: Annotated[TokenForm, Body(media_type=RequestEncodingType.URL_ENCODED)], sessions: Sessions
-) -> TokenReply:
+async def token(data: URLEncodedBody[TokenForm], sessions: NamedDependency[Sessions]) -> TokenReply:
     """Exchange a fresh client assertion for an access token of 15 minutes."""
     if data.grant_type != "client_credentials":
         raise BadRequest(problem="grant_type: must be client_credentials")
@@ -70,9 +71,11 @@ async def token(
 @get("/assignment")
 async def assignment(
     request: AnyRequest,
-    assignments: Assignments,
-    sessions: Sessions,
-    wait: Annotated[float, Parameter(ge=0.0, description="Seconds to hold the answer while nothing changed.")] = 0.0,
+    assignments: NamedDependency[Assignments],
+    sessions: NamedDependency[Sessions],
+    wait: Annotated[
+        float, QueryParameter(ge=0.0, description="Seconds to hold the answer while nothing changed.")
+    ] = 0.0,
 ) -> Response[bytes | None]:
     """The signed assignment in force, or 304 when `If-None-Match` names it still after `wait` seconds (at most 60)."""
     device, seen = device_of(request), request.headers.get("if-none-match")
@@ -88,13 +91,17 @@ async def assignment(
 
 
 @post("/reports", status_code=200, request_class=CompressedRequest, request_max_body_size=MAX_BATCH_BYTES)
-async def report_batch(request: AnyRequest, data: ReportBatch, reports: Reports) -> ReportAck:
+async def report_batch(
+    request: AnyRequest, data: JSONBody[ReportBatch], reports: NamedDependency[Reports]
+) -> ReportAck:
     """Take in a batch, as JSON or as JSON in zstd. Sending one again changes nothing."""
     return await reports.accept(device_of(request), data)
 
 
 @route("/blobs/{digest:str}", http_method=[HttpMethod.GET, HttpMethod.HEAD], media_type="application/octet-stream")
-async def released_blob(request: AnyRequest, digest: str, blobs: GivenBlobs, released: ReleasedBlobs) -> Response[Any]:
+async def released_blob(
+    request: AnyRequest, digest: FromPath[str], blobs: GivenBlobs, released: NamedDependency[ReleasedBlobs]
+) -> Response[Any]:
     """A blob of a published bundle; honours Range and If-Range."""
     if not await released.holds(checked_digest(digest)):
         raise NotFound(kind="blob", name=digest)
@@ -102,7 +109,7 @@ async def released_blob(request: AnyRequest, digest: str, blobs: GivenBlobs, rel
 
 
 @get("/catalogue/{file:str}")
-async def catalogue_file(file: str, catalogue: Catalogue) -> Response[bytes]:
+async def catalogue_file(file: FromPath[str], catalogue: NamedDependency[Catalogue]) -> Response[bytes]:
     """TUF metadata under its consistent-snapshot name."""
     found = await catalogue.metadata_file(file)
     lasting = "no-cache" if file == found.name else _FOR_EVER
@@ -110,7 +117,7 @@ async def catalogue_file(file: str, catalogue: Catalogue) -> Response[bytes]:
 
 
 @get("/catalogue/targets/{path:path}")
-async def catalogue_target(path: str, catalogue: Catalogue) -> Response[bytes]:
+async def catalogue_target(path: FromPath[str], catalogue: NamedDependency[Catalogue]) -> Response[bytes]:
     """A TUF target under its path with the hash before the file name."""
     data = await catalogue.target(path.lstrip("/"))
     return Response(content=data, media_type="application/octet-stream", headers={"cache-control": _FOR_EVER})

@@ -6,6 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Request, delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from skerry.hub.api.gate import name_subject
 from skerry.hub.api.inventory import Limit, number
@@ -20,30 +22,32 @@ AnyRequest = Request[Any, Any, Any]
 
 
 @get("/users", action=Action.READ_USERS)
-async def list_users(people: People) -> Page[UserView]:
+async def list_users(people: NamedDependency[People]) -> Page[UserView]:
     return Page(items=await people.all())
 
 
 @post("/users", action=Action.MAKE_USER)
-async def make_user(request: AnyRequest, data: UserRequest, people: People) -> UserToken:
+async def make_user(request: AnyRequest, data: JSONBody[UserRequest], people: NamedDependency[People]) -> UserToken:
     """A user with one role. The token is shown in this answer and never again."""
     name_subject(request, f"users/{data.name} as {data.role}")
     return await people.add(data)
 
 
 @delete("/users/{name:str}", action=Action.DELETE_USER)
-async def delete_user(name: str, people: People) -> None:
+async def delete_user(name: FromPath[str], people: NamedDependency[People]) -> None:
     await people.remove(name)
 
 
 @get("/audit", action=Action.READ_AUDIT)
-async def list_audit(audit: AuditLog, limit: Limit = DEFAULT, after: str = "") -> Page[AuditEntry]:
+async def list_audit(
+    audit: NamedDependency[AuditLog], limit: Limit = DEFAULT, after: FromQuery[str] = ""
+) -> Page[AuditEntry]:
     """Who asked the hub for what, oldest first."""
     return await audit.page(limit=limit, after=number(after))
 
 
 @get("/summary", action=Action.READ_SUMMARY)
-async def get_summary(overview: Overview) -> Summary:
+async def get_summary(overview: NamedDependency[Overview]) -> Summary:
     return await overview.summary()
 
 

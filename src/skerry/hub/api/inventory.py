@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from litestar import Request, delete, get, patch, post, put
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from skerry.errors import BadRequest
 from skerry.hub.api.gate import name_subject, person_of
@@ -28,7 +29,7 @@ from skerry.wire.v1.operator import (
 )
 from skerry.wire.v1.report import Report
 
-Limit = Annotated[int, Parameter(ge=1, le=LARGEST, description="Items on one page.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=LARGEST, description="Items on one page.")]
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -44,70 +45,74 @@ def number(after: str) -> int:
 
 @get("/devices", action=Action.READ_DEVICES)
 async def list_devices(
-    devices: Devices, selector: str = "", limit: Limit = DEFAULT, after: str = ""
+    devices: NamedDependency[Devices], selector: FromQuery[str] = "", limit: Limit = DEFAULT, after: FromQuery[str] = ""
 ) -> Page[DeviceView]:
     """Devices by id; `selector` is `key=value,key2=value2`."""
     return await devices.page(selector=parsed_selector(selector), limit=limit, after=after)
 
 
 @get("/devices/{device_id:str}", action=Action.READ_DEVICES)
-async def get_device(device_id: str, devices: Devices) -> DeviceView:
+async def get_device(device_id: FromPath[str], devices: NamedDependency[Devices]) -> DeviceView:
     return await devices.one(device_id)
 
 
 @get("/devices/{device_id:str}/history", action=Action.READ_DEVICES)
-async def device_history(device_id: str, devices: Devices) -> History:
+async def device_history(device_id: FromPath[str], devices: NamedDependency[Devices]) -> History:
     """The device's whole chain with the key to verify it, also after the device was deleted."""
     return await devices.history(device_id)
 
 
 @get("/devices/{device_id:str}/results", action=Action.READ_DEVICES)
 async def device_results(
-    device_id: str, devices: Devices, limit: Limit = DEFAULT, after: str = ""
+    device_id: FromPath[str], devices: NamedDependency[Devices], limit: Limit = DEFAULT, after: FromQuery[str] = ""
 ) -> Page[StoredResult]:
     return await devices.results(device_id, limit=limit, after=number(after))
 
 
 @get("/devices/{device_id:str}/reports", action=Action.READ_DEVICES)
-async def device_reports(device_id: str, devices: Devices, limit: Limit = DEFAULT, after: str = "") -> Page[Report]:
+async def device_reports(
+    device_id: FromPath[str], devices: NamedDependency[Devices], limit: Limit = DEFAULT, after: FromQuery[str] = ""
+) -> Page[Report]:
     return await devices.reports(device_id, limit=limit, after=number(after))
 
 
 @patch("/devices/{device_id:str}", action=Action.LABEL_DEVICE)
-async def label_device(device_id: str, data: DevicePatch, devices: Devices) -> DeviceView:
+async def label_device(
+    device_id: FromPath[str], data: JSONBody[DevicePatch], devices: NamedDependency[Devices]
+) -> DeviceView:
     return await devices.patch(device_id, data)
 
 
 @post("/devices/{device_id:str}/revoke", status_code=200, action=Action.REVOKE_DEVICE)
-async def revoke_device(device_id: str, devices: Devices) -> DeviceView:
+async def revoke_device(device_id: FromPath[str], devices: NamedDependency[Devices]) -> DeviceView:
     """From now on the device gets nothing from this hub. What it runs, it goes on running."""
     return await devices.revoke(device_id)
 
 
 @delete("/devices/{device_id:str}", action=Action.DELETE_DEVICE)
-async def delete_device(device_id: str, devices: Devices) -> None:
+async def delete_device(device_id: FromPath[str], devices: NamedDependency[Devices]) -> None:
     """Take the device out of every list. Its history stays."""
     await devices.delete(device_id)
 
 
 @get("/fleets", action=Action.READ_FLEETS)
-async def list_fleets(fleets: Fleets) -> Page[FleetView]:
+async def list_fleets(fleets: NamedDependency[Fleets]) -> Page[FleetView]:
     return Page(items=await fleets.all())
 
 
 @get("/fleets/{name:str}", action=Action.READ_FLEETS)
-async def get_fleet(name: str, fleets: Fleets) -> FleetView:
+async def get_fleet(name: FromPath[str], fleets: NamedDependency[Fleets]) -> FleetView:
     return await fleets.one(name)
 
 
 @put("/fleets/{name:str}", action=Action.SET_FLEET)
-async def put_fleet(name: str, data: FleetSpec, fleets: Fleets) -> FleetView:
+async def put_fleet(name: FromPath[str], data: JSONBody[FleetSpec], fleets: NamedDependency[Fleets]) -> FleetView:
     return await fleets.put(name, data)
 
 
 @post("/enrolment-tokens", action=Action.MAKE_ENROLMENT_TOKEN)
 async def make_enrolment_token(
-    request: AnyRequest, data: EnrolmentTokenRequest, enrolment: Enrolment
+    request: AnyRequest, data: JSONBody[EnrolmentTokenRequest], enrolment: NamedDependency[Enrolment]
 ) -> EnrolmentToken:
     """A token for one device. It is shown in this answer and never again."""
     name_subject(request, f"enrolment-tokens {sorted(data.labels.items())}")

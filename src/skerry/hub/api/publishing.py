@@ -6,7 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Request, Response, get, post, put, route
+from litestar.di import NamedDependency
 from litestar.enums import HttpMethod
+from litestar.params import FromPath
 
 from skerry.errors import BadRequest, PayloadTooLarge
 from skerry.hub.api.bodies import GivenBlobs, blob_response
@@ -24,13 +26,13 @@ AnyRequest = Request[Any, Any, Any]
 
 
 @route("/blobs/{digest:str}", http_method=HttpMethod.HEAD, action=Action.UPLOAD_BLOB)
-async def has_blob(request: AnyRequest, digest: str, blobs: GivenBlobs) -> Response[Any]:
+async def has_blob(request: AnyRequest, digest: FromPath[str], blobs: GivenBlobs) -> Response[Any]:
     """Whether an upload can be spared."""
     return await blob_response(request, blobs, checked_digest(digest))
 
 
 @put("/blobs/{digest:str}", status_code=201, action=Action.UPLOAD_BLOB, request_max_body_size=None)
-async def put_blob(request: AnyRequest, digest: str, blobs: GivenBlobs) -> Response[bytes]:
+async def put_blob(request: AnyRequest, digest: FromPath[str], blobs: GivenBlobs) -> Response[bytes]:
     """Upload the bytes with this digest. Nothing is visible before all are there and the digest is proven."""
     declared = request.headers.get("content-length", "0")
     if not declared.isascii() or not declared.isdigit():
@@ -42,13 +44,13 @@ async def put_blob(request: AnyRequest, digest: str, blobs: GivenBlobs) -> Respo
 
 
 @get("/catalogue/roles/{role:str}", action=Action.READ_CATALOGUE_ROLE)
-async def get_role(role: str, catalogue: Catalogue) -> Response[bytes]:
+async def get_role(role: FromPath[str], catalogue: NamedDependency[Catalogue]) -> Response[bytes]:
     """Signed metadata of `targets` or a release role, byte for byte as devices get it."""
     return Response(content=await catalogue.role(role), media_type="application/json")
 
 
 @post("/catalogue/roles/{role:str}", status_code=204, action=Action.PUBLISH, request_max_body_size=MAX_ROLE_BYTES)
-async def publish_role(request: AnyRequest, role: str, catalogue: Catalogue) -> None:
+async def publish_role(request: AnyRequest, role: FromPath[str], catalogue: NamedDependency[Catalogue]) -> None:
     """The next version of a role, signed by its keys; all it names must have been uploaded. The hub signs snapshot and
     timestamp over it; a role it cannot serve whole changes nothing.
     """
@@ -56,20 +58,20 @@ async def publish_role(request: AnyRequest, role: str, catalogue: Catalogue) -> 
 
 
 @post("/catalogue/root", status_code=204, action=Action.PUBLISH, request_max_body_size=MAX_ROLE_BYTES)
-async def publish_root(request: AnyRequest, catalogue: Catalogue) -> None:
+async def publish_root(request: AnyRequest, catalogue: NamedDependency[Catalogue]) -> None:
     """The next root, signed by the thresholds of the present one and of itself."""
     name_subject(request, "catalogue/root")
     await catalogue.publish_root(await request.body())
 
 
 @get("/models", action=Action.READ_MODELS)
-async def list_models(models: Models) -> Page[ModelView]:
+async def list_models(models: NamedDependency[Models]) -> Page[ModelView]:
     """Every published bundle, by line, model and release."""
     return Page(items=await models.all())
 
 
 @get("/models/{line:str}/{model:str}", action=Action.READ_MODELS)
-async def get_model(line: str, model: str, models: Models) -> Page[ModelView]:
+async def get_model(line: FromPath[str], model: FromPath[str], models: NamedDependency[Models]) -> Page[ModelView]:
     """Every version of one model."""
     return Page(items=await models.of(line=line, model=model))
 

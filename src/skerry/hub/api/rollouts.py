@@ -6,6 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Request, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from skerry.hub.api.gate import name_subject, person_of
 from skerry.hub.api.inventory import Limit, number
@@ -19,46 +21,56 @@ AnyRequest = Request[Any, Any, Any]
 
 
 @get("/rollouts", action=Action.READ_ROLLOUTS)
-async def list_rollouts(rollouts: Rollouts, limit: Limit = DEFAULT, after: str = "") -> Page[RolloutView]:
+async def list_rollouts(
+    rollouts: NamedDependency[Rollouts], limit: Limit = DEFAULT, after: FromQuery[str] = ""
+) -> Page[RolloutView]:
     """Newest first."""
     found = await rollouts.list(limit=limit, after=after)
     return page_of(found, limit=limit, key=lambda view: view.id)
 
 
 @get("/rollouts/{rollout_id:str}", action=Action.READ_ROLLOUTS)
-async def get_rollout(rollout_id: str, rollouts: Rollouts) -> RolloutView:
+async def get_rollout(rollout_id: FromPath[str], rollouts: NamedDependency[Rollouts]) -> RolloutView:
     return await rollouts.view(rollout_id)
 
 
 @get("/rollouts/{rollout_id:str}/events", action=Action.READ_ROLLOUTS)
 async def rollout_events(
-    rollout_id: str, rollouts: Rollouts, limit: Limit = DEFAULT, after: str = ""
+    rollout_id: FromPath[str], rollouts: NamedDependency[Rollouts], limit: Limit = DEFAULT, after: FromQuery[str] = ""
 ) -> Page[RolloutEvent]:
     found = await rollouts.events(rollout_id, limit=limit, after=number(after))
     return page_of(found, limit=limit, key=lambda event: str(event.n))
 
 
 @post("/rollouts", action=Action.START_ROLLOUT)
-async def start_rollout(request: AnyRequest, data: RolloutSpec, rollouts: Rollouts) -> RolloutView:
+async def start_rollout(
+    request: AnyRequest, data: JSONBody[RolloutSpec], rollouts: NamedDependency[Rollouts]
+) -> RolloutView:
     view = await rollouts.create(data, actor=person_of(request).name)
     name_subject(request, f"rollouts/{view.id} {data.workload}={data.bundle}")
     return view
 
 
 @post("/rollouts/{rollout_id:str}/pause", status_code=200, action=Action.STEER_ROLLOUT)
-async def pause_rollout(request: AnyRequest, rollout_id: str, rollouts: Rollouts) -> RolloutView:
+async def pause_rollout(
+    request: AnyRequest, rollout_id: FromPath[str], rollouts: NamedDependency[Rollouts]
+) -> RolloutView:
     """Assign no further devices; those already told go on."""
     return await rollouts.command(rollout_id, Verb.PAUSE, actor=person_of(request).name)
 
 
 @post("/rollouts/{rollout_id:str}/resume", status_code=200, action=Action.STEER_ROLLOUT)
-async def resume_rollout(request: AnyRequest, rollout_id: str, rollouts: Rollouts) -> RolloutView:
+async def resume_rollout(
+    request: AnyRequest, rollout_id: FromPath[str], rollouts: NamedDependency[Rollouts]
+) -> RolloutView:
     """Go on, accepting the failures so far."""
     return await rollouts.command(rollout_id, Verb.RESUME, actor=person_of(request).name)
 
 
 @post("/rollouts/{rollout_id:str}/undo", status_code=200, action=Action.STEER_ROLLOUT)
-async def undo_rollout(request: AnyRequest, rollout_id: str, rollouts: Rollouts) -> RolloutView:
+async def undo_rollout(
+    request: AnyRequest, rollout_id: FromPath[str], rollouts: NamedDependency[Rollouts]
+) -> RolloutView:
     """Bring every device it touched back to what it ran before."""
     return await rollouts.command(rollout_id, Verb.UNDO, actor=person_of(request).name)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from litestar import Response, get
+from litestar.di import NamedDependency
 from msgspec import Struct
 
 from skerry.hub.api.metrics import Meter
@@ -22,14 +23,14 @@ async def healthz() -> Condition:
 
 
 @get("/readyz", tags=["system"])
-async def readyz(overview: Overview) -> Condition:
+async def readyz(overview: NamedDependency[Overview]) -> Condition:
     """The process can do its work: its database answers too. 503 otherwise."""
     await overview.ready()
     return Condition(status="ok")
 
 
 @get("/metrics", tags=["system"], media_type="text/plain")
-async def metrics(overview: Overview, meter: Meter) -> Response[bytes]:
+async def metrics(overview: NamedDependency[Overview], meter: NamedDependency[Meter]) -> Response[bytes]:
     """Prometheus text format."""
     families = (*await overview.families(), *meter.families())
     return Response(content=render(families), headers={"content-type": CONTENT_TYPE})

@@ -81,9 +81,13 @@ def _options(settings: OnnxSettings) -> onnxruntime.SessionOptions:
 def _open(model: bytes, settings: OnnxSettings, path: str) -> onnxruntime.InferenceSession:
     onnx_file.check(model, path=path)
     try:
-        return onnxruntime.InferenceSession(model, _options(settings), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, _options(settings), providers=["CPUExecutionProvider"])
     except _REFUSALS as error:
+        if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+            raise MemoryError from error
         raise ModelFileError(path=path, problem=_first_line(error)) from error
+    session._model_bytes = None  # noqa: SLF001 - kept by the library only to open it anew: once more the size of the file
+    return session
 
 
 def _first_line(error: Exception) -> str:
@@ -136,7 +140,10 @@ class OnnxEngine:
     def load(
         cls, model: bytes, *, name: str = "model", path: str = "model.onnx", settings: OnnxSettings | None = None
     ) -> Self:
-        """`name` appears in failures of a run, `path` in failures to load. Raises ModelFileError."""
+        """`name` appears in failures of a run, `path` in failures to load.
+
+        Raises ModelFileError, MemoryError when the model does not fit.
+        """
         session = _open(model, settings or OnnxSettings(), path)
         return cls(session, _io(session, path), name)
 

@@ -54,9 +54,9 @@ class HttpServer:
         self._draining = True
         for server in self._servers:
             server.close()
-        await asyncio.sleep(0)  # connections accepted in this turn of the loop become known in the next
         for connection in self._connections:
             connection.drain()
+        await asyncio.sleep(0)  # connections accepted in this turn of the loop become known in the next
         await self._until_empty(linger)
         for connection in list(self._connections):
             if connection.idle:

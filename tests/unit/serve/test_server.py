@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+import asyncio
+import socket
+import time
+from functools import partial
+
+import pytest
+import uvloop
+
+from skerry.errors import Overloaded
+from skerry.serve.connection import Limits
+from skerry.serve.message import HttpResponse
+from skerry.serve.schedule import Crashed, Inline, OnWorker, WorkerPool, place
+from skerry.serve.server import HttpServer
+
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+@pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def run(request):
+    def run(main):
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            return runner.run(asyncio.wait_for(main, 20))
+
+    return run
+
+
+class Server:
+    """A server that answers `hello`, or keeps the reply for later."""
+
+    def __init__(self, *, hold=False, limits=None):
+        self.replies = []
+        self.hold = hold
+        self.asked = asyncio.Event()
+        self.server = HttpServer(self.handle, now=time.monotonic, limits=limits)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+
+    def handle(self, request, reply):
+        self.asked.set()
+        if self.hold:
+            self.replies.append(reply)
+        else:
+            reply(HttpResponse(body=b"hello"))
+
+    async def __aenter__(self):
+        await self.server.start(self.listener)
+        return self
+
+    async def __aexit__(self, *exc):
+        await self.server.drain(linger=0.0, limit=0.1)
+
+    async def connect(self):
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+
+async def ask(reader, writer):
+    writer.write(GET)
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert await reader.readexactly(5) == b"hello"
+    return head
+
+
+async def close(writer):
+    writer.close()
+    await writer.wait_closed()
+
+
+def test_accepted_sockets_do_not_wait_for_full_packets(run):
+    async def main():
+        async with Server() as server:
+            reader, writer = await server.connect()
+            await ask(reader, writer)
+            [connection] = server.server._connections
+            accepted = connection._transport.get_extra_info("socket")
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+            await close(writer)
+
+    run(main())
+
+
+def test_drain_lets_a_keep_alive_client_ask_once_more(run):
+    async def main():
+        async with Server() as server:
+            reader, writer = await server.connect()
+            assert b"close" not in await ask(reader, writer)
+            draining = asyncio.ensure_future(server.server.drain(linger=10.0))
+            await asyncio.sleep(0)
+            assert b"Connection: close" in await ask(reader, writer)
+            assert await reader.read() == b""
+            await close(writer)
+            await draining
+            assert server.server.connections == 0
+
+    run(main())
+
+
+def test_drain_closes_idle_connections_after_the_linger_time(run):
+    async def main():
+        async with Server() as server:
+            reader, writer = await server.connect()
+            await ask(reader, writer)
+            await server.server.drain(linger=0.05)
+            assert await reader.read() == b""
+            await close(writer)
+
+    run(main())
+
+
+def test_drain_waits_for_what_is_being_answered(run):
+    async def main():
+        async with Server(hold=True) as server:
+            reader, writer = await server.connect()
+            writer.write(GET)
+            await server.asked.wait()
+            draining = asyncio.ensure_future(server.server.drain(linger=0.0))
+            done, _ = await asyncio.wait([draining], timeout=0.1)
+            assert not done
+            server.replies[0](HttpResponse(body=b"late"))
+            assert b"late" in await reader.read()
+            await close(writer)
+            await draining
+
+    run(main())
+
+
+def test_draining_leaves_the_shared_socket_open_for_others(run):
+    async def main():
+        server = Server()
+        other = socket.socket(fileno=socket.dup(server.listener.fileno()))
+        async with server:
+            pass
+        loop = asyncio.get_running_loop()
+        other.setblocking(False)
+        client = socket.socket()
+        client.setblocking(False)
+        accepting = asyncio.ensure_future(loop.sock_accept(other))
+        await loop.sock_connect(client, ("127.0.0.1", server.port))
+        accepted, _ = await accepting
+        for each in (client, accepted, other):
+            each.close()
+
+    run(main())
+
+
+def test_the_sweep_ends_what_is_overdue(run):
+    async def main():
+        async with Server(limits=Limits(idle_seconds=0.05)) as server:
+            reader, writer = await server.connect()
+            assert await reader.read() == b""
+            await close(writer)
+
+    run(main())
+
+
+def test_more_connections_than_allowed(run):
+    async def main():
+        async with Server(limits=Limits(connections=1)) as server:
+            first = await server.connect()
+            await ask(*first)
+            reader, writer = await server.connect()
+            assert (await reader.read()).startswith(b"HTTP/1.1 503")
+            await close(writer)
+            await ask(*first)
+            await close(first[1])
+
+    run(main())
+
+
+# --- workers -------------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_run_off_the_loop_and_are_answered_on_it(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        pool = WorkerPool(loop, threads=2)
+        answers: asyncio.Queue[object] = asyncio.Queue()
+        for n in range(10):
+            pool.submit(partial(pow, n, 2), answers.put_nowait)
+        assert {await answers.get() for _ in range(10)} == {n * n for n in range(10)}
+        assert pool.pending == 0
+        pool.close()
+
+    run(main())
+
+
+def test_a_job_that_raises_is_answered_and_the_thread_goes_on(run, caplog):
+    def broken():
+        raise KeyError("defect")
+
+    async def main():
+        pool = WorkerPool(asyncio.get_running_loop())
+        answers: asyncio.Queue[object] = asyncio.Queue()
+        pool.submit(broken, answers.put_nowait)
+        pool.submit(lambda: 1, answers.put_nowait)
+        assert [await answers.get(), await answers.get()] == [Crashed(problem="KeyError"), 1]
+        pool.close()
+
+    run(main())
+    assert "defect" in caplog.text
+
+
+def test_the_queue_is_bounded(run):
+    async def main():
+        pool = WorkerPool(asyncio.get_running_loop(), threads=0, limit=2)
+        for _ in range(2):
+            pool.submit(int, lambda _: None)
+        with pytest.raises(Overloaded):
+            pool.submit(int, lambda _: None)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("cost", "body", "expected"), [(0.0001, 512, Inline), (0.0005, 512, OnWorker), (0.0001, 1 << 20, OnWorker)]
+)
+def test_where_a_request_runs(cost, body, expected):
+    decided = place(cost, body)
+    assert isinstance(decided, expected)
+    assert decided.reason

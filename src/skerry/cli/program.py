@@ -24,8 +24,18 @@ _EXTRA_OF = {
 }
 
 
+class ReaderGone(Exception):
+    """A BrokenPipeError on its way past click, which would swallow it and exit with 1."""
+
+
 class LazyGroup(click.Group):
     """Knows its verbs from the table and imports a verb's module only when that verb is called."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGone from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(VERBS)
@@ -62,15 +72,18 @@ def program() -> None:
 
 
 def run(arguments: Sequence[str], *, debug: bool = False, obj: object = None) -> int:
-    """Run one command line and return its exit code. `obj` replaces the real world (`cli.world.World`) in tests."""
+    """Run one command line and return its exit code. `obj` replaces the real world (`cli.world.World`) in tests.
+
+    Raises BrokenPipeError when nobody reads stdout any more, and nothing else.
+    """
     try:
         result = program.main(list(arguments), prog_name="skerry", standalone_mode=False, obj=obj)
         sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        raise  # whoever owns the process's stdout settles that
+    except ReaderGone as error:
+        raise BrokenPipeError from error  # whoever owns the process's stdout settles that
     except Exception as error:  # noqa: BLE001 - the outermost loop of the program
         return _failed(error, arguments, debug=debug)
     return result if isinstance(result, int) else ExitCode.OK

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -61,7 +62,7 @@ def route(method: str, target: str) -> Route:
     HEAD is answered wherever GET is. A query is ignored.
     """
     path = target.split("?", 1)[0]
-    found = _find(path)
+    found = _remembered(path) if len(path) <= _MAX_SHOWN else _find(path)
     allowed = ("POST",) if found.endpoint in _POSTED else ("GET", "HEAD")
     if method not in allowed:
         raise MethodNotAllowed(method=method, path=path[:_MAX_SHOWN], allow=", ".join(allowed))
@@ -81,6 +82,9 @@ def _find(path: str) -> Route:
         if endpoint is not None and (version or not versioned):
             return Route(endpoint=endpoint, model=parts[2], version=version)
     raise UnknownPath(path=path[:_MAX_SHOWN])
+
+
+_remembered: Final = lru_cache(maxsize=256)(_find)  # clients ask the same few paths; long ones would only fill memory
 
 
 def _decoded(part: str) -> str:

@@ -47,23 +47,28 @@ class Device:
             command = [sys.executable, "-c", RUN, str(self.state), str(SUPPORT / "fake_runner.py")]
             self.process = subprocess.Popen(command, stderr=log, stdout=log)
 
+    @property
+    def live(self) -> subprocess.Popen[bytes]:
+        assert self.process is not None
+        return self.process
+
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
+        self.live.kill()
+        self.live.wait(10)
 
     def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(30) == 0, self.log.read_text()[-3000:]
+        self.live.send_signal(signal.SIGTERM)
+        assert self.live.wait(30) == 0, self.log.read_text()[-3000:]
 
     def ask(self) -> str:
         work = next(work for work in status(self.state).workloads if work.name == "eye")
         with urllib.request.urlopen(work.url, timeout=5) as reply:
-            return reply.read().decode()
+            return str(reply.read().decode())
 
     def bundle(self) -> str:
         """What this very agent, not one killed before it, says it serves."""
         told = status(self.state)
-        return next((work.bundle for work in told.workloads if work.url and told.pid == self.process.pid), "")
+        return next((work.bundle for work in told.workloads if work.url and told.pid == self.live.pid), "")
 
     def half_installed(self) -> list[str]:
         """Visible blobs and bundles that are not whole."""
@@ -87,7 +92,7 @@ def setting(tmp_path):
     hub = MiniHub(owner)
     device = Device(tmp_path, hub)
     yield owner, hub, device
-    if device.process.poll() is None:
+    if device.process is not None and device.process.poll() is None:
         device.stop()
     hub.stop()
 

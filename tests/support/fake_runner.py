@@ -98,6 +98,8 @@ class FakeRunner:
                     self.acked = command["through"]
                 case "gone":
                     return [each for each in watched if each is not self.control]
+                case _:
+                    pass
         return watched
 
     def answer(self, listening: socket.socket, answer: bytes) -> bool:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from msgspec.structs import replace
 
-from skerry.agent.history import History
 from skerry.agent.reconcile import Step, StepKind
 from skerry.agent.state import Phase, Records, WorkloadRecord
 from skerry.agent.store import Store
@@ -41,12 +41,19 @@ _log = logging.getLogger(__name__)
 _ON_DISK = frozenset({Fact.STORED, Fact.UNPACKED})
 
 
+class Ledger(Protocol):
+    """History and outbox, as one."""
+
+    def emit(self, record: WorkloadRecord) -> bool:
+        """Make a record's `pending` durable there, once per revision."""
+
+
 @dataclass(kw_only=True)
 class Means:
     """What acting takes."""
 
     records: Records
-    history: History
+    history: Ledger
     store: Store
     runners: Runners
     road: Road
@@ -63,9 +70,10 @@ class Actor:
         self._steps = {step.phase: step for step in STEPS}
 
     def settle(self) -> None:
-        """After a start: what records still carry reaches history and outbox."""
+        """After a start: what records still carry reaches history and outbox, and what nothing refers to goes."""
         for record in self._means.records.all():
             self._means.history.emit(record)
+        self._collect()
 
     def readdress(self, assignment: Assignment) -> None:
         """Attempts that go on under a newer assignment take its number, rollout and soak over."""

@@ -22,7 +22,7 @@ class AgentConfig:
     capability_file: Path | None = None
     memory_limit_mib: int = 0
     refresh: float = 900.0  # the catalogue, when nothing else asks for it
-    figures: float = 10.0  # how long one figures report covers
+    figures: float = 5.0  # how long one figures report covers
     runner_command: tuple[str, ...] = COMMAND
     timing: Timing = field(default_factory=Timing)
     policy: InstallPolicy = field(default_factory=InstallPolicy)

@@ -9,13 +9,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from skerry.agent.state import Layout, RecordFiles
+from skerry.bundle import oci
 from skerry.bundle.digest import digest_of_chunks, hex_of
 from skerry.errors import DigestMismatch, StateDamaged
 
@@ -157,13 +158,10 @@ class Store:
         self._files.remove(self._marker_path(digest))
         self._files.remove_tree(self.folder(digest))
 
-    def collect(self, keep: Iterable[str]) -> int:
+    def collect(self, keep: Collection[str]) -> int:
         """Remove bundles, blobs and unfinished downloads that belong to none of `keep` (bundle digests); how many."""
         wanted = {hex_of(digest) for digest in keep}
-        needed = set(wanted)
-        for digest in keep:
-            marker = self.marker(digest)
-            needed |= {hex_of(file.digest) for file in marker.files} if marker else set()
+        needed = wanted.union(*(self._parts(digest) for digest in keep))
         gone = 0
         for name in self._files.names(self._layout.bundles):
             if name.removesuffix(".json") not in wanted:
@@ -175,6 +173,17 @@ class Store:
                     self._files.remove(folder / name)
                     gone += 1
         return gone
+
+    def _parts(self, digest: str) -> set[str]:
+        """Blobs a bundle needs here: those of its variant, or all of its manifest while it is still being fetched."""
+        marker = self.marker(digest)
+        if marker is not None:
+            return {hex_of(file.digest) for file in marker.files}
+        data = self.read(digest)
+        if data is None:
+            return set()
+        manifest = oci.parse_manifest(data)
+        return {hex_of(layer.digest) for layer in (manifest.config, *manifest.files)}
 
     def _marker_path(self, digest: str) -> Path:
         return self._layout.bundles / f"{hex_of(digest)}.json"

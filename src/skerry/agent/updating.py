@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Protocol
 
 from skerry.agent.act import Actor
-from skerry.agent.reconcile import Local, Step, StepKind, View, reconcile
+from skerry.agent.reconcile import Local, Soak, Step, StepKind, View, reconcile
 from skerry.agent.state import Phase, Records, WorkloadRecord
-from skerry.agent.supervise.supervisor import Supervisor
 from skerry.agent.transport import Backoff
 from skerry.agent.update.contract import Superseded
 from skerry.effects import Clock
@@ -24,11 +24,25 @@ SOAK_LOOK = 0.25
 IDLE_LOOK = 5.0
 
 
+class Watched(Protocol):
+    """The supervisor, as the updater sees it."""
+
+    def serving(self, workload: str) -> str: ...
+
+    def soak(self, workload: str) -> Soak | None: ...
+
+    def crash_loop(self, workload: str, digest: str) -> bool: ...
+
+    def restarting(self, workload: str) -> bool: ...
+
+    def end_soak(self, workload: str) -> None: ...
+
+
 @dataclass(kw_only=True)
 class Updater:
     actor: Actor
     records: Records
-    supervisor: Supervisor
+    supervisor: Watched
     clock: Clock
     trusted_now: Callable[[], float]
     assignment: Callable[[], Assignment | None]

@@ -28,6 +28,7 @@ class MemoryFiles:
         self._torn_new = False
         self.modes: dict[Path, int] = {}
         self.operations = 0
+        self.broken: StorageError | None = None  # every `append` raises it
 
     # --- the power switch ---
 
@@ -79,6 +80,8 @@ class MemoryFiles:
         return None if data is None else len(data)
 
     def append(self, path: Path, data: bytes) -> None:
+        if self.broken is not None:
+            raise self.broken
         self._need(path, len(data))
         self._die_if(self._goes_dark())
         self._content[path] = self._content.get(path, b"") + data

@@ -6,6 +6,7 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,7 @@ from skerry.agent.app import Agent
 from skerry.agent.config import AgentConfig
 from skerry.agent.join import JoinRequest
 from skerry.agent.main import join
-from skerry.agent.status import read_status
 from skerry.agent.supervise.process import Timing
-from skerry.effects.disk import DiskFiles
 from skerry.wire.v1.device import BundleRef, WorkloadSpec
 from support.mini_hub import MiniHub
 from support.victim import Owner
@@ -36,8 +35,8 @@ class Bench:
     def join(self) -> None:
         join(self.state, JoinRequest(hub=self.hub.url, token="one-time", name="bench"))
 
-    def start(self, **changes: object) -> None:
-        settings: dict[str, object] = {
+    def start(self, **changes: Any) -> None:
+        settings: dict[str, Any] = {
             "state": self.state,
             "poll": 0.2,
             "figures": 0.2,
@@ -60,18 +59,17 @@ class Bench:
         self.stop()
         self.hub.stop()
 
-    def spec(self, ref: BundleRef, *, name: str = "eye", soak: float = 0.3, **fields: object) -> WorkloadSpec:
+    def spec(self, ref: BundleRef, *, name: str = "eye", soak: float = 0.3, **fields: Any) -> WorkloadSpec:
         return WorkloadSpec(name=name, bundle=ref, soak_seconds=soak, **fields)
 
     def workload(self, name: str = "eye"):
-        agent = self.agent
-        found = agent._workload_statuses() if agent else read_status(DiskFiles(), agent._layout).workloads
-        return next((work for work in found if work.name == name), None)
+        assert self.agent is not None
+        return next((work for work in self.agent._workload_statuses() if work.name == name), None)
 
     def ask(self, name: str = "eye") -> str:
         """name:version that answers."""
         with urllib.request.urlopen(self.workload(name).url, timeout=5) as reply:
-            return reply.read().decode().split()[0]
+            return str(reply.read().decode().split()[0])
 
     def until(self, what: str, check, seconds: float = 20.0) -> None:
         pause, end = threading.Event(), time.monotonic() + seconds

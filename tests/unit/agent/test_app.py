@@ -12,7 +12,7 @@ from skerry.wire.v1.report import DeviceReport, WorkloadReport
 from support.mini_hub import DEVICE
 
 
-def last(bench, ref) -> WorkloadReport:
+def last(bench, ref):
     return [body for body in bench.hub.bodies(WorkloadReport) if body.digest == ref.digest][-1]
 
 

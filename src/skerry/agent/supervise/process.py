@@ -44,7 +44,7 @@ class Timing:
     serve: float = 30.0
     linger: float = 5.0
     end: float = 15.0
-    figures: float = 2.0
+    figures: float = 1.0
     probe: float = 1.0
 
 

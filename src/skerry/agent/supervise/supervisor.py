@@ -65,7 +65,7 @@ class Supervisor:
         clock: Clock,
         *,
         ports: Ports | None = None,
-        figures_seconds: float = 10.0,
+        figures_seconds: float = 5.0,
     ) -> None:
         self._surroundings = surroundings
         self._outlets = outlets

@@ -69,7 +69,7 @@ class Fetch(Step):
             if not context.store.has(file.digest)
         )
         if missing + SPARE_BYTES > context.store.free():
-            context.store.collect(digest for record in context.records.all() for digest in record.digests())
+            context.store.collect({digest for record in context.records.all() for digest in record.digests()})
         if missing + SPARE_BYTES > context.store.free():
             detail = f"{missing} bytes to fetch, {context.store.free()} free of which {SPARE_BYTES} are kept"
             raise StepRefused(NO_SPACE, detail)

@@ -79,5 +79,13 @@ def test_a_verb_does_not_load_the_other_verbs():
     assert loaded("get", "--help").isdisjoint(verbs)
 
 
+def test_completing_a_verb_loads_none():
+    environ = {**os.environ, "_SKERRY_COMPLETE": "bash_complete", "COMP_WORDS": "skerry de", "COMP_CWORD": "1"}
+    command = [sys.executable, "-X", "importtime", "-m", "skerry.cli.main"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    assert ran.stdout.split() == ["plain,deploy", "plain,describe", "plain,delete", "plain,demo"]
+    assert "skerry.cli.deploy" not in ran.stderr
+
+
 def test_a_mistyped_verb_is_refused_without_loading_any():
     assert not {name for name in loaded("gte") if name.startswith("skerry.cli.get")}

@@ -39,7 +39,14 @@ def _model(_: click.Context, __: click.Parameter, text: str) -> str:
 @params.selector_option
 @click.option("--canary", type=click.IntRange(min=1), metavar="N", help="First N devices, then the rest.")
 @click.option("--stages", metavar="LIST", help='Stages: counts, percents, labels, rest: "1,25%,rest".')
-@click.option("--gate", "gates", multiple=True, metavar="COND", callback=_gates, help="What every stage must meet.")
+@click.option(
+    "--gate",
+    "gates",
+    multiple=True,
+    metavar="COND",
+    callback=_gates,
+    help="What every stage must meet. Without one on update_success, every device must succeed.",
+)
 @click.option(
     "--soak", type=params.DURATION, default="30s", show_default=True, help="How long a device must stay healthy."
 )

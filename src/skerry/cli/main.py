@@ -9,6 +9,7 @@ import sys
 from skerry.cli.verbs import help_text
 
 _HELP: tuple[list[str], ...] = ([], ["-h"], ["--help"], ["help"])
+_COMPLETION = "_SKERRY_COMPLETE"  # set by the shell when it asks click what could come next
 _BROKEN_PIPE = 141  # exit_codes.ExitCode.BROKEN_PIPE, without loading the errors for it
 
 
@@ -27,7 +28,7 @@ def main() -> None:
 
 def _run(given: list[str]) -> int:
     arguments, debug = split_debug(given)
-    if arguments in _HELP:
+    if arguments in _HELP and _COMPLETION not in os.environ:
         sys.stdout.write(help_text())
         return 0
     from skerry.cli.program import run

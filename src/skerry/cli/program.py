@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 import click
+from click.shell_completion import CompletionItem
 
 from skerry import __version__
 from skerry.cli.exit_codes import ExitCode, exit_code
@@ -53,6 +54,12 @@ class LazyGroup(click.Group):
                 f"there is no verb {args[0]}" + (f"; did you mean {' or '.join(near)}?" if near else "")
             )
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """From the table, without loading every verb for its help."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(v.name, help=v.help) for v in VERBS.values() if v.name.startswith(incomplete)]
 
     def get_help(self, ctx: click.Context) -> str:  # noqa: ARG002 - click's signature
         return help_text().rstrip("\n")

@@ -37,7 +37,15 @@ def stopped_by_gate(rollout: RolloutView) -> bool:
 
 
 def follow(world: World, hub: HubClient, rollout: RolloutView, *, timeout: float | None, quiet: bool) -> RolloutView:
-    """The rollout as it settled. Raises WaitTimedOut, or the RoadError that lasted."""
+    """The rollout as it settled. Raises WaitTimedOut, or the RoadError that lasted. Ctrl-C ends the watch, not the rollout."""
+    try:
+        return _follow(world, hub, rollout, timeout=timeout, quiet=quiet)
+    except KeyboardInterrupt:
+        click.echo(f"the rollout goes on; skerry rollout status {rollout.id} --watch", err=True)
+        raise
+
+
+def _follow(world: World, hub: HubClient, rollout: RolloutView, *, timeout: float | None, quiet: bool) -> RolloutView:
     started = heard = world.clock.monotonic()
     with _display(quiet=quiet) as show:
         while True:

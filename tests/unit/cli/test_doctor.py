@@ -140,6 +140,15 @@ def test_a_folder_that_is_no_state_folder(healthy, tmp_path):
     assert verdicts(ran)["identity"] == "failed"
 
 
+def test_an_outbox_in_use_can_be_looked_at(healthy, state):
+    writer = sqlite3.connect(state.outbox)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("CREATE TABLE t (a)")
+    writer.execute("BEGIN IMMEDIATE")
+    assert healthy(f"doctor --state {state.root} -o json").code == 0
+    writer.close()
+
+
 def test_looking_changes_nothing(healthy, state):
     with sqlite3.connect(state.outbox) as database:
         database.execute("CREATE TABLE t (a)")

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import io
 import json
+import sys
 
 import msgspec
 import pytest
@@ -126,6 +128,31 @@ def test_a_hub_that_stays_away_does(shell):
     assert ran.code == 1
     assert "SKY-3001" in ran.err
     assert 100 < sum(shell.waits) < 200
+
+
+def test_ctrl_c_ends_the_watch_and_says_that_the_rollout_goes_on(shell):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    shell.on_wait = interrupt
+    shell.hub.on("POST", "/api/v1/rollouts", rollout())
+    ran = shell(f"{DEPLOY} --watch")
+    assert ran.code == 130
+    assert "the rollout goes on; skerry rollout status r1 --watch" in ran.err
+
+
+def test_on_a_terminal_the_watch_is_redrawn_in_place(shell, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    shell.hub.on("POST", "/api/v1/rollouts", rollout()).on("GET", ONE, rollout(), done())
+    assert shell(f"{DEPLOY} --watch").code == 0
+    assert "\x1b[" in terminal.getvalue()
+    assert "done, 2/2 committed" in terminal.getvalue()
 
 
 def test_watch_with_json_prints_only_the_outcome(shell):

@@ -86,11 +86,19 @@ def listen() -> socket.socket:
 class RunnerProcess:
     """`events` collects everything the runner said; `expect` waits for the next of a type."""
 
-    def __init__(self, bundle: Path, listener: socket.socket, *, env: dict[str, str] | None = None, **start) -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        listener: socket.socket,
+        *,
+        env: dict[str, str] | None = None,
+        python: Path | str = sys.executable,
+        **start,
+    ) -> None:
         self.listener = listener
         self.control, theirs = socket.socketpair()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "skerry.runner", "--control-fd", str(theirs.fileno())],
+            [python, "-m", "skerry.runner", "--control-fd", str(theirs.fileno())],
             pass_fds=(theirs.fileno(), listener.fileno()),
             env={**os.environ, **(env or {})},
             stdout=subprocess.DEVNULL,

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from skerry.bundle.manifest import TensorSpec
-from skerry.observe.counters import Histogram
+from skerry.observe.counters import Histogram, ModelCounters
 from skerry.observe.exposition import Family
 from skerry.serve.inference import Served
 from skerry.serve.protocol import EXTENSIONS
@@ -104,77 +105,56 @@ def _labels(served: Served) -> dict[str, str]:
     return {"model": model.name, "version": model.version, "variant": model.variant}
 
 
+_COUNTERS: Final[tuple[tuple[str, str, Callable[[ModelCounters], float]], ...]] = (
+    ("skerry_inference_requests_total", "Requests answered with a result.", lambda c: c.answered),
+    ("skerry_inference_rows_total", "Rows in the requests answered.", lambda c: c.rows),
+    (
+        "skerry_inference_not_finite_total",
+        "NaN or infinite values written as null in JSON answers.",
+        lambda c: c.not_finite,
+    ),
+    ("skerry_probes_total", "Golden samples the idle runner sent itself.", lambda c: c.probes),
+    ("skerry_probe_errors_total", "Probes answered wrongly or not at all.", lambda c: c.probe_errors),
+)
+_BY_CODE: Final[tuple[tuple[str, str, Callable[[ModelCounters], Counter[str]]], ...]] = (
+    ("skerry_inference_errors_total", "Valid requests the server failed, by error code.", lambda c: c.failed),
+    ("skerry_inference_refused_total", "Requests refused because they were wrong, by error code.", lambda c: c.refused),
+)
+_HISTOGRAMS: Final[tuple[tuple[str, str, Callable[[ModelCounters], Histogram]], ...]] = (
+    ("skerry_inference_duration_seconds", "From the last byte of a request to its answer.", lambda c: c.total),
+    ("skerry_inference_queue_seconds", "Waiting for the model's turn.", lambda c: c.queue),
+    ("skerry_inference_compute_seconds", "Inside the engine.", lambda c: c.compute),
+)
+
+
 def metrics(models: Iterable[Served], *, resident_bytes: int, connections: int, waiting: int) -> list[Family]:
     each = [(_labels(served), served.counters) for served in models]
+    families = [
+        Family(name=name, kind="counter", help=text, samples=tuple((labels, read(c)) for labels, c in each))
+        for name, text, read in _COUNTERS
+    ]
+    families += [
+        Family(name=name, kind="counter", help=text, samples=tuple(_by_code(each, count)))
+        for name, text, count in _BY_CODE
+    ]
+    families += [
+        Family(name=name, kind="histogram", help=text, samples=tuple((labels, pick(c)) for labels, c in each))
+        for name, text, pick in _HISTOGRAMS
+    ]
     return [
-        Family(
-            name="skerry_inference_requests_total",
-            kind="counter",
-            help="Requests answered with a result.",
-            samples=tuple((labels, c.answered) for labels, c in each),
-        ),
-        Family(
-            name="skerry_inference_rows_total",
-            kind="counter",
-            help="Rows in the requests answered.",
-            samples=tuple((labels, c.rows) for labels, c in each),
-        ),
-        Family(
-            name="skerry_inference_errors_total",
-            kind="counter",
-            help="Valid requests the server failed, by error code.",
-            samples=tuple(
-                ({**labels, "code": code}, count) for labels, c in each for code, count in sorted(c.failed.items())
-            ),
-        ),
-        Family(
-            name="skerry_inference_refused_total",
-            kind="counter",
-            help="Requests refused because they were wrong, by error code.",
-            samples=tuple(
-                ({**labels, "code": code}, count) for labels, c in each for code, count in sorted(c.refused.items())
-            ),
-        ),
-        Family(
-            name="skerry_inference_not_finite_total",
-            kind="counter",
-            help="NaN or infinite values written as null in JSON answers.",
-            samples=tuple((labels, c.not_finite) for labels, c in each),
-        ),
-        Family(
-            name="skerry_probes_total",
-            kind="counter",
-            help="Golden samples the idle runner sent itself.",
-            samples=tuple((labels, c.probes) for labels, c in each),
-        ),
-        Family(
-            name="skerry_probe_errors_total",
-            kind="counter",
-            help="Probes answered wrongly or not at all.",
-            samples=tuple((labels, c.probe_errors) for labels, c in each),
-        ),
-        Family(
-            name="skerry_inference_duration_seconds",
-            kind="histogram",
-            help="From the last byte of a request to its answer.",
-            samples=tuple((labels, c.total) for labels, c in each),
-        ),
-        Family(
-            name="skerry_inference_queue_seconds",
-            kind="histogram",
-            help="Waiting for the model's turn.",
-            samples=tuple((labels, c.queue) for labels, c in each),
-        ),
-        Family(
-            name="skerry_inference_compute_seconds",
-            kind="histogram",
-            help="Inside the engine.",
-            samples=tuple((labels, c.compute) for labels, c in each),
-        ),
+        *families,
         _gauge("skerry_connections", "Open connections.", connections),
         _gauge("skerry_requests_waiting", "Requests at or before the workers.", waiting),
         _gauge("process_resident_memory_bytes", "Resident memory.", resident_bytes),
     ]
+
+
+def _by_code(
+    each: Iterable[tuple[dict[str, str], ModelCounters]], count: Callable[[ModelCounters], Counter[str]]
+) -> Iterator[tuple[dict[str, str], int]]:
+    for labels, counters in each:
+        for code, number in sorted(count(counters).items()):
+            yield {**labels, "code": code}, number
 
 
 def _gauge(name: str, text: str, value: int) -> Family:

@@ -85,7 +85,7 @@ def test_drain_lets_a_keep_alive_client_ask_once_more(run):
             reader, writer = await server.connect()
             assert b"close" not in await ask(reader, writer)
             draining = asyncio.ensure_future(server.server.drain(linger=10.0))
-            await asyncio.sleep(0)
+            assert not (await asyncio.wait([draining], timeout=0.05))[0]
             assert b"Connection: close" in await ask(reader, writer)
             assert await reader.read() == b""
             await close(writer)

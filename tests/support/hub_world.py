@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from httpx import Response
+from httpx import ASGITransport, AsyncClient, Response
 from litestar import Litestar
-from litestar.testing import AsyncTestClient
 
 from skerry.bundle.blob import content
 from skerry.bundle.oci import Bundle
@@ -105,9 +104,7 @@ class Device:
 
 
 class World:
-    def __init__(
-        self, hub: Hub, app: Litestar, client: AsyncTestClient[Litestar], clock: VirtualClock, keys: Path
-    ) -> None:
+    def __init__(self, hub: Hub, app: Litestar, client: AsyncClient, clock: VirtualClock, keys: Path) -> None:
         self.hub = hub
         self.app = app
         self.client = client
@@ -205,7 +202,8 @@ def play(scene: Scene, tmp_path: Path, keys: Path, **config: Any) -> None:
         settings = HubConfig(data=tmp_path, trust=keys / "online", **config)
         hub = await open_hub(settings, clock=clock, entropy=SystemEntropy())
         app = create_app(hub)
-        async with AsyncTestClient(app) as client:
+        transport = ASGITransport(app)  # type: ignore[arg-type]  # Litestar types ASGI messages more strictly
+        async with app.lifespan(), AsyncClient(transport=transport, base_url="http://hub") as client:
             await scene(World(hub, app, client, clock, keys))
 
     asyncio.run(run())

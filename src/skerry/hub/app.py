@@ -261,31 +261,37 @@ def _openapi() -> OpenAPIConfig:
 async def running(hub: Hub) -> AsyncIterator[None]:
     """Background tasks for as long as the context lasts; then what they gathered is written and the store closed."""
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    stop = asyncio.Event()
     tasks = [
-        asyncio.create_task(_forever(_PRESENCE_SECONDS, hub.presence.flush, "writing when devices were seen")),
-        asyncio.create_task(_forever(_REFRESH_SECONDS, hub.catalogue.refresh, "keeping the catalogue fresh")),
-        asyncio.create_task(hub.controller.run(holder, seconds=hub.config.controller_seconds)),
+        asyncio.create_task(_until(stop, _PRESENCE_SECONDS, hub.presence.flush, "writing when devices were seen")),
+        asyncio.create_task(_until(stop, _REFRESH_SECONDS, hub.catalogue.refresh, "keeping the catalogue fresh")),
+        asyncio.create_task(hub.controller.run(holder, seconds=hub.config.controller_seconds, stop=stop)),
     ]
     try:
         yield
     finally:
         hub.assignments.stop_waiting()
-        for task in tasks:
+        stop.set()
+        _, unfinished = await asyncio.wait(tasks, timeout=_DRAIN_SECONDS)
+        for task in unfinished:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(Exception):
-            await hub.presence.flush()
         await hub.store.close()
 
 
-async def _forever(seconds: float, work: Callable[[], Awaitable[object]], what: str) -> None:
-    """The outermost loop of a background task: a failure is logged and the next round tries again."""
-    while True:
+async def _until(stop: asyncio.Event, seconds: float, work: Callable[[], Awaitable[object]], what: str) -> None:
+    """The outermost loop of a background task: a failure is logged and the next round tries again. Works once more at
+    the end, so that nothing gathered is left behind.
+    """
+    last = False
+    while not last:
+        last = stop.is_set()
         try:
             await work()
         except Exception:
             log.exception("%s failed; trying again in %s s", what, seconds)
-        await asyncio.sleep(seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), seconds)
 
 
 class _Server(uvicorn.Server):

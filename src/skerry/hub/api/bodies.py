@@ -18,6 +18,7 @@ from skerry.hub.blobs import Blobs
 GivenBlobs = NamedDependency[SkipValidation[Blobs]]
 """What the application chose. A Protocol has no instances to check for."""
 
+_BYTES = "application/octet-stream"
 _IMMUTABLE = "private, max-age=31536000, immutable"
 
 
@@ -54,12 +55,12 @@ async def blob_response(request: Request[Any, Any, Any], blobs: Blobs, digest: s
     etag = f'"{digest}"'
     headers = {"etag": etag, "accept-ranges": "bytes", "cache-control": _IMMUTABLE}
     if not none_match(request.headers.get("if-none-match"), etag):
-        return Response(content=None, status_code=304, headers=headers)
+        return Response(content=b"", status_code=304, headers=headers, media_type=_BYTES)
     if request.method == "HEAD":
         return Response(
             content=b"",
             headers={**headers, "content-length": str(size)},
-            media_type="application/octet-stream",
+            media_type=_BYTES,
         )
     decision = choose_range(request.headers.get("range"), request.headers.get("if-range"), etag=etag, size=size)
     if isinstance(decision, Unsatisfiable):
@@ -72,5 +73,5 @@ async def blob_response(request: Request[Any, Any, Any], blobs: Blobs, digest: s
         content=blobs.read(digest, start=start, stop=stop),
         status_code=206 if part else 200,
         headers={**headers, "content-length": str(stop - start)},
-        media_type="application/octet-stream",
+        media_type=_BYTES,
     )

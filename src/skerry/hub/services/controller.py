@@ -43,12 +43,16 @@ class Controller:
             applied += await self._drive(rollout_id)
         return applied
 
-    async def run(self, holder: str, *, seconds: float) -> None:
-        """Tick every `seconds` while `holder` has the lease; without end, until cancelled."""
+    async def run(self, holder: str, *, seconds: float, stop: asyncio.Event) -> None:
+        """Tick every `seconds` while `holder` has the lease, until `stop` is set; a turn under way is finished first.
+
+        Cancelling in the middle of a transaction would leave its connection, and with SQLite its lock, to chance.
+        """
         try:
-            while True:
+            while not stop.is_set():
                 await self._turn(holder, max(_LEASE_SECONDS, 3 * seconds))
-                await asyncio.sleep(seconds)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), seconds)
         finally:
             with contextlib.suppress(DatabaseUnavailable):
                 await self._store.release_lease(LEASE, holder)

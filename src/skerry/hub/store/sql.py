@@ -15,8 +15,10 @@ from skerry.hub.store.sql_catalogue import SqlCatalogue
 from skerry.hub.store.sql_devices import SqlDevices
 from skerry.hub.store.sql_reports import SqlReports
 from skerry.hub.store.sql_rollouts import SqlRollouts
+from skerry.hub.store.wholeness import whole_methods
 
 
+@whole_methods(but=frozenset({"wait_for_change", "close"}))
 class SqlStore(SqlDevices, SqlAssignments, SqlReports, SqlRollouts, SqlCatalogue, SqlAccess, SqlLeases):
     """Implements `interface.Store`. Made by `open_store`."""
 

@@ -16,6 +16,7 @@ from skerry.hub.store.database import Database, Transaction
 from skerry.hub.store.documents import dump, load
 from skerry.hub.store.sql_devices import lock_device
 from skerry.hub.store.tables import assignments, desired_workloads, devices
+from skerry.hub.store.wholeness import whole
 from skerry.wire.v1.device import BundleRef
 
 KEPT_ASSIGNMENTS = 16
@@ -79,6 +80,7 @@ class SqlAssignments:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), min(left, self._db.recheck_seconds))
 
+    @whole
     async def _version(self, device_id: str) -> tuple[int, bool]:
         query = select(devices.c.desired_version, devices.c.revoked).where(
             devices.c.id == device_id, devices.c.deleted.is_(None)

@@ -62,7 +62,7 @@ def test_a_device_cannot_drive_the_terminal():
     assert clean("\x1b[2Jpress\x07\x9b1") == "?[2Jpress??1"
 
 
-def test_on_a_terminal_rich_draws_the_table(monkeypatch, capsys):
+def test_on_a_terminal_rich_draws_the_table(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -49,19 +49,15 @@ def distributions(python: Path) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if name not in {"pip", "setuptools"}}
 
 
-def third_party(importtime: str) -> set[str]:
-    """Top-level modules outside the standard library, from what `python -X importtime` wrote."""
-    names = {
-        line.rsplit("|", 1)[1].strip().partition(".")[0]
-        for line in importtime.splitlines()
-        if line.startswith("import time:")
-    }
-    return {name for name in names if name not in sys.stdlib_module_names and not name.startswith("_")} - {
-        "imported package",
-        "site",
-        "sitecustomize",
-        "usercustomize",
-    }
+_TOP_LEVEL = "import importlib.metadata as m, json; print(json.dumps(sorted(m.packages_distributions())))"
+
+
+def third_party(python: Path, importtime: str) -> set[str]:
+    """Installed top-level packages among what `python -X importtime` wrote (which also lists imports that failed)."""
+    done = subprocess.run([python, "-c", _TOP_LEVEL], check=True, capture_output=True, text=True)
+    installed = set(json.loads(done.stdout))
+    lines = (line for line in importtime.splitlines() if line.startswith("import time:"))
+    return {line.rsplit("|", 1)[1].strip().partition(".")[0] for line in lines} & (installed - {"_distutils_hack"})
 
 
 def rss_mib(pid: int) -> float:

@@ -99,7 +99,7 @@ def test_an_idle_agent_is_small_and_loads_only_what_it_may(python, stack):
     process, _, log = run_agent(python, stack, "traced", PYTHONPROFILEIMPORTTIME="1")
     process.terminate()
     process.wait(20)
-    modules = third_party(log.read_text())
+    modules = third_party(python, log.read_text())
     report("agent", rss_mib=f"{rss:.1f} of {BUDGET['agent']['rss_mib']}", modules=len(modules))
     assert sorted(modules) == BUDGET["agent"]["modules"]
     assert rss <= BUDGET["agent"]["rss_mib"]
@@ -116,7 +116,7 @@ def test_a_runner_with_a_1_mb_model_is_small_and_loads_only_what_it_may(python, 
     traced = {**environment, "PYTHONPROFILEIMPORTTIME": "1"}
     with listen() as listener, RunnerProcess(bundle, listener, python=python, env=traced).serve() as runner:
         runner.stop()
-        modules = third_party(runner.stderr.decode())
+        modules = third_party(python, runner.stderr.decode())
     report("runner", rss_mib=f"{rss:.1f} of {BUDGET['runner']['rss_mib']}", modules=len(modules))
     assert sorted(modules) == BUDGET["runner"]["modules"]
     assert rss <= BUDGET["runner"]["rss_mib"]

@@ -14,7 +14,6 @@ REVOKED = "revoked"
 SUPERSEDED = "superseded"
 
 BY_THE_CLOCK = frozenset({SILENT, UNFINISHED})
-_WENT_BACK = frozenset({WorkloadState.UNDONE, WorkloadState.FELL_BACK})
 
 
 def judge(member: Member, seen: Seen, rollout: RolloutRecord, now: float) -> MarkDevice | None:
@@ -52,8 +51,8 @@ def is_back(member: Member, seen: Seen, rollout: RolloutRecord) -> bool:
         return True
     if status is None or member.undo_at is None:
         return False
-    if status.digest == rollout.bundle.digest and status.state in _WENT_BACK:
-        # It fell back by itself and will never try that digest again, whichever assignment it still holds.
+    if status.digest == rollout.bundle.digest and status.state in TERMINAL_FAILURES:
+        # It went back by itself, or never began, and leaves that digest alone whichever assignment it still holds.
         return heard(member, seen, rollout) is not None and status.running == previous
     if not previous:
         return status.state is WorkloadState.REMOVED and not status.running and status.received >= member.undo_at

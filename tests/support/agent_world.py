@@ -16,7 +16,7 @@ from skerry.agent.updating import Updater
 from skerry.bundle import oci
 from skerry.bundle.blob import content
 from skerry.bundle.digest import digest_of
-from skerry.errors import RunnerFailed, SelfTestFailed
+from skerry.errors import RunnerFailed, SelfTestFailed, StorageError
 from skerry.testing.clock import VirtualClock
 from skerry.testing.files import MemoryFiles
 from skerry.testing.network import Answer, Request, ScriptedReply
@@ -293,11 +293,18 @@ class World:
     def rounds(self, most: int = 40) -> None:
         """Until there is nothing to do, letting time pass where the agent waits."""
         for _ in range(most):
-            pause = self.updater.round()
+            pause = self.turn()
             if pause:
                 self.clock.advance(pause)
                 if self.updater.settled and pause >= 5.0:
                     return
+
+    def turn(self) -> float:
+        """As the updater's thread does it."""
+        try:
+            return self.updater.round()
+        except StorageError:
+            return 1.0
 
     def states(self, ref: BundleRef) -> list[str]:
         return [state for state, record in self.ledger.said if record.pending[0].report.digest == ref.digest]

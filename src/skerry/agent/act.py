@@ -68,12 +68,17 @@ class Actor:
     def __init__(self, means: Means) -> None:
         self._means = means
         self._steps = {step.phase: step for step in STEPS}
+        self._emitted: dict[str, int] = {}  # workload -> revision known to be in history and outbox
 
     def settle(self) -> None:
         """After a start: what records still carry reaches history and outbox, and what nothing refers to goes."""
-        for record in self._means.records.all():
-            self._means.history.emit(record)
         self._collect()
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Emit what could not be emitted when it happened. Raises StorageError when it still cannot."""
+        for record in self._means.records.all():
+            self._emit(record)
 
     def readdress(self, assignment: Assignment) -> None:
         """Attempts that go on under a newer assignment take its number, rollout and soak over."""
@@ -91,6 +96,8 @@ class Actor:
         Raises RoadError, DeviceError: nothing was decided by that; try again later.
         """
         _log.info("step kind=%s workload=%s reason=%s", step.kind, step.workload, step.reason)
+        if step.kind is not StepKind.START:  # a full disk keeps no committed version from starting
+            self._emit(self._means.records.get(step.workload))
         match step.kind:
             case StepKind.UNDO:
                 self._undo(step)
@@ -134,7 +141,7 @@ class Actor:
             return False
         except Superseded:
             return False
-        self._means.history.emit(context.record)
+        self._emit(context.record)
         if phase is None:
             self._collect()
         return True
@@ -235,8 +242,13 @@ class Actor:
     # --- inside ---
 
     def _write(self, record: WorkloadRecord) -> None:
-        self._means.history.emit(self._means.records.get(record.name))
-        self._means.history.emit(self._means.records.put(record))
+        self._emit(self._means.records.get(record.name))
+        self._emit(self._means.records.put(record))
+
+    def _emit(self, record: WorkloadRecord) -> None:
+        if record.pending and self._emitted.get(record.name) != record.revision:
+            self._means.history.emit(record)
+            self._emitted[record.name] = record.revision
 
     def _listen(self, name: str) -> None:
         """The port is on disk before anyone can be told of it."""

@@ -14,7 +14,6 @@ A thread that ends by a defect ends the agent: systemd starts it again, and its 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -23,8 +22,6 @@ from skerry import __version__
 from skerry.agent import capabilities as capability
 from skerry.agent import memory
 from skerry.agent.act import Actor, Means
-from skerry.agent.checks import Issue, Observed
-from skerry.agent.checks.all import issues
 from skerry.agent.config import AgentConfig
 from skerry.agent.following import Follower
 from skerry.agent.history import History
@@ -35,26 +32,27 @@ from skerry.agent.outbox import Outbox
 from skerry.agent.permits import Permits
 from skerry.agent.reporting import Reporter
 from skerry.agent.results import ResultWriter
-from skerry.agent.state import Layout, Phase, Records, WorkloadRecord, load_device
-from skerry.agent.status import Status, WorkloadStatus, write_status
+from skerry.agent.state import Layout, Records, load_device
 from skerry.agent.store import Store
 from skerry.agent.supervise.process import Surroundings
 from skerry.agent.supervise.supervisor import Outlets, Ports, Supervisor
+from skerry.agent.telling import Teller
 from skerry.agent.transport import Backoff, HubRoad
 from skerry.agent.updating import Updater
 from skerry.effects.disk import DiskFiles
 from skerry.effects.http import UrllibHttp
 from skerry.effects.system import SystemClock, SystemEntropy
-from skerry.errors import NotEnrolled, SkerryError
+from skerry.errors import NotEnrolled, SkerryError, StorageError
 from skerry.trust.catalogue import Catalogue, Source
 from skerry.trust.chain import Broken
 from skerry.trust.fetcher import HttpFetcher
-from skerry.wire.v1.report import DeviceReport, FiguresReport
+from skerry.wire.v1.report import FiguresReport
 
 _log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
-STATUS_SECONDS = 5.0
+BALLAST = 2 * 1024 * 1024
+ROOM_FOR_BALLAST = 64 * 1024 * 1024
 _ONCE_PATIENCE = 0.5
 
 
@@ -69,14 +67,12 @@ class Agent:
         self._clock = SystemClock()
         self._entropy = SystemEntropy()
         self._device = load_device(self._files, self._layout)
+        self._poll = self._device.poll_seconds if config.poll is None else config.poll
         self._lock = StateLock(self._layout.lock)
         self._stopping = stopping or threading.Event()
         self._wake = threading.Event()
         self._notifier = Notifier()
         self._threads: list[threading.Thread] = []
-        self._started = self._clock.now()
-        self._shown: tuple[WorkloadStatus, ...] = ()
-        self._told: tuple[str, ...] | None = None
         self._defect = ""
         measured = capability.measure(version=__version__)
         file = config.capability_file
@@ -89,7 +85,7 @@ class Agent:
         if identity is None or factory_root is None:
             raise NotEnrolled(state=str(self._layout.root))
         device, config, http = self._device, self._config, self._http()
-        self._outbox = Outbox(self._layout.outbox)
+        self._outbox = self._open_outbox()
         self._history = History(self._outbox, device_id=device.device_id, private_key=identity.private_key)
         intact = self._history.verify(identity.public_key)
         self._history_broken = f"entry {intact.n}: {intact.problem}" if isinstance(intact, Broken) else ""
@@ -133,7 +129,7 @@ class Agent:
             clock=self._clock,
             backoff=self._backoff(),
             changed=self._wake.set,
-            poll=self._device.poll_seconds if self._config.poll is None else self._config.poll,
+            poll=self._poll,
             refresh_every=self._config.refresh,
         )
         self._reporter = Reporter(self._outbox, self._road, self._backoff())
@@ -161,15 +157,31 @@ class Agent:
             assignment=lambda: self._follower.assignment,
             new_backoff=self._backoff,
         )
+        self._teller = Teller(
+            device=self._device,
+            layout=self._layout,
+            files=self._files,
+            clock=self._clock,
+            capabilities=self._capabilities,
+            host=self._config.listen_host,
+            records=self._records,
+            supervisor=self._supervisor,
+            permits=self._permits,
+            follower=self._follower,
+            updater=self._updater,
+            outbox=self._outbox,
+            history=self._history,
+            history_broken=self._history_broken,
+            started=self._clock.now(),
+        )
 
     # --- life ---
 
     def run(self) -> str:
         """Until `stop`; then everything is drained. Returns the defect that ended it early, empty for none."""
-        self._actor.settle()
-        self._follower.restore()
+        for beginning in (self._actor.settle, self._follower.restore, self._teller.hello):
+            self._calmly(beginning)
         self._supervisor.end_strays(frozenset(record.name for record in self._records.all()))
-        self._say_hello()
         memory.give_back()
         loops: dict[str, Callable[[], float]] = {
             "updater": self._updater.round,
@@ -210,21 +222,25 @@ class Agent:
             if wake is self._wake:
                 wake.clear()
 
+    def _calmly(self, act: Callable[[], None]) -> None:
+        """A disk that cannot be written keeps no model from serving."""
+        try:
+            act()
+        except SkerryError as error:
+            _log.error("code=%s error=%s", error.code, error)
+
     def _tend(self) -> float:
         self._supervisor.tend(LOOK_SECONDS)
         return 0.0
 
     def _watch(self) -> None:
         every = watchdog_seconds()
-        next_status = next_ping = 0.0
+        next_ping = 0.0
         self._notifier.tell(READY=1)
         idle_since: float | None = None
         while not self._stopping.wait(LOOK_SECONDS):
             now = self._clock.monotonic()
-            self._tell_issues()
-            if now >= next_status or self._status_differs():
-                self._write_status()
-                next_status = now + STATUS_SECONDS
+            self._calmly(self._teller.tell)
             if every and now >= next_ping:
                 self._notifier.tell(WATCHDOG=1)
                 next_ping = now + every
@@ -249,115 +265,32 @@ class Agent:
         while draining.is_alive():  # the last results still come in
             self._writer.round(0.05)
         self._writer.round(0.05)
-        self._write_status(running=False)
+        self._calmly(partial(self._teller.write_status, running=False))
         self._outbox.close()
         self._lock.__exit__(None, None, None)
 
-    # --- telling ---
-
-    def _say_hello(self) -> None:
-        fields = {"version": __version__, "boot": capability.boot_id()}
-        self._history.append("agent-started", at=self._clock.now(), fields=fields)
-        self._tell_issues()
-        self._write_status()
-
-    def _issues(self) -> tuple[Issue, ...]:
-        floors = self._permits.floors
-        loops = tuple(
-            record.name
-            for record in self._records.all()
-            if record.committed and self._supervisor.crash_loop(record.name, record.committed.ref.digest)
-        )
-        return issues(
-            Observed(
-                now=self._clock.now(),
-                free=self._files.free(self._layout.root),
-                time_floor=floors.time,
-                hub_ahead=self._follower.hub_ahead,
-                refreshed=self._permits.refreshed,
-                started=self._started,
-                crash_loops=loops,
-                history_broken=self._history_broken,
-                outbox_dropped=self._outbox.dropped,
-            )
-        )
-
-    def _tell_issues(self) -> None:
-        """To the hub on start, and when the set of issues changes."""
-        found = self._issues()
-        names = tuple(issue.name for issue in found)
-        if names == self._told:
-            return
-        self._told = names
-        sequence = self._follower.assignment.sequence if self._follower.assignment else 0
-        report = DeviceReport(
-            capabilities=self._capabilities,
-            issues=tuple(issue.text for issue in found),
-            sequence=sequence,
-            boot=capability.boot_id(),
-        )
-        self._outbox.put([(self._clock.now(), report)])
-
     def _on_figures(self, report: FiguresReport) -> None:
         self._writer.figures(self._clock.now(), report)
-
-    # --- status ---
-
-    def _write_status(self, *, running: bool = True) -> None:
-        self._shown = self._workload_statuses()
-        assignment = self._follower.assignment
-        write_status(
-            self._files,
-            self._layout,
-            Status(
-                pid=os.getpid(),
-                device_id=self._device.device_id,
-                name=self._device.name,
-                hub=self._device.hub,
-                at=self._clock.now(),
-                capabilities=self._capabilities,
-                workloads=self._shown,
-                issues=tuple(issue.text for issue in self._issues()),
-                assignment_sequence=assignment.sequence if assignment else 0,
-                hub_reachable=self._follower.reached,
-                outbox=len(self._outbox),
-                rss_mib=memory.rss_mib(),
-                running=running,
-            ),
-        )
-
-    def _status_differs(self) -> bool:
-        return self._shown != self._workload_statuses()
-
-    def _workload_statuses(self) -> tuple[WorkloadStatus, ...]:
-        return tuple(self._workload_status(record) for record in self._records.all())
-
-    def _workload_status(self, record: WorkloadRecord) -> WorkloadStatus:
-        running = self._supervisor.serving(record.name)
-        release, attempt = record.committed, record.attempt
-        refs = [each for each in (release and release.ref, attempt and attempt.spec.bundle) if each]
-        shown = next((ref for ref in refs if ref.digest == running), None)
-        variant = attempt.variant if attempt and attempt.spec.bundle.digest == running else ""
-        return WorkloadStatus(
-            name=record.name,
-            state=_state_word(record, running),
-            bundle=shown.name if shown else "",
-            digest=running,
-            variant=variant or (release.variant if release and running else ""),
-            committed=release.ref.name if release else "",
-            attempt=f"{attempt.spec.bundle.name} {attempt.phase}" if attempt else "",
-            url=f"http://{_host(self._config.listen_host)}:{record.port}" if record.port and running else "",
-            problem=self._updater.problems.get(record.name, ""),
-            refused=f"{record.refusal.reason}: {record.refusal.detail}" if record.refusal else "",
-        )
 
     # --- parts ---
 
     def _http(self) -> UrllibHttp:
         return UrllibHttp(ca_file=self._device.ca_file or None, user_agent=f"skerry-agent/{__version__}")
 
+    def _open_outbox(self) -> Outbox:
+        """On a full disk the database cannot even be opened: the ballast is kept for that moment."""
+        try:
+            outbox = Outbox(self._layout.outbox)
+        except StorageError:
+            self._files.remove(self._layout.ballast)
+            outbox = Outbox(self._layout.outbox)
+        if self._files.size(self._layout.ballast) is None and self._files.free(self._layout.root) > ROOM_FOR_BALLAST:
+            self._files.write(self._layout.ballast, bytes(BALLAST))
+        return outbox
+
     def _backoff(self) -> Backoff:
-        return Backoff(self._entropy)
+        """A device that asks often is meant to be quick: it also comes back quickly."""
+        return Backoff(self._entropy, ceiling=min(60.0, max(5.0, self._poll)))
 
     def _catalogue(self, http: UrllibHttp, factory_root: bytes) -> Catalogue:
         base = f"{self._device.hub}/device/v1/catalogue"
@@ -372,21 +305,3 @@ class Agent:
             files=self._files,
             clock=self._clock,
         )
-
-
-def _state_word(record: WorkloadRecord, running: str) -> str:
-    attempt = record.attempt
-    if attempt is not None:
-        if attempt.undoing:
-            return "undoing"
-        return "soaking" if attempt.phase is Phase.SOAK else "updating"
-    if record.committed is None:
-        return "idle"
-    return "serving" if running else "down"
-
-
-def _host(listen_host: str) -> str:
-    """An address a client on this machine can use."""
-    if listen_host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
-        return "127.0.0.1"
-    return f"[{listen_host}]" if ":" in listen_host else listen_host

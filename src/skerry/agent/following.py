@@ -20,6 +20,8 @@ from skerry.wire.v1.device import Assignment
 
 _log = logging.getLogger(__name__)
 
+LEAST_PAUSE = 1.0
+
 
 @dataclass(kw_only=True)
 class Follower:
@@ -59,6 +61,7 @@ class Follower:
 
     def round(self, stopping: threading.Event) -> float:
         """Returns seconds to pause before the next round."""
+        asked = self.clock.monotonic()
         try:
             fetched = self.road.assignment(etag=self._etag, wait=self.poll)
             if fetched is not None and not stopping.is_set():
@@ -71,8 +74,13 @@ class Follower:
             return self.backoff.failed()
         self.reached = True
         self.backoff.succeeded()
-        # A hub that does not hold the request open must not be asked in a tight loop.
-        return 0.0 if self.poll >= 1.0 and fetched is not None else min(0.2, self.poll)
+        return self._pause(self.clock.monotonic() - asked)
+
+    def _pause(self, took: float) -> float:
+        """None after a question the hub held open; one that answers at once must not be asked in a tight loop."""
+        if took >= self.poll / 2:
+            return 0.0
+        return min(self.poll, LEAST_PAUSE)
 
     def _look_at(self, fetched: Fetched) -> None:
         self._refresh()

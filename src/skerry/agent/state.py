@@ -14,6 +14,7 @@
     outbox.db              outbox and history (SQLite)
     status.json            for people and tools; nothing reads it back
     lock                   held while an agent lives
+    ballast                room that is given up when the disk is full, so that an agent can start
 
 A record is replaced whole, through effects.Files.write. `pending` carries what must also reach history and outbox: it is
 written with the record and emitted after, so a crash in between loses nothing and repeats nothing (`history.emit`).
@@ -53,6 +54,7 @@ class Layout:
         self.outbox = root / "outbox.db"
         self.status = root / "status.json"
         self.lock = root / "lock"
+        self.ballast = root / "ballast"
 
 
 class Device(Struct, frozen=True, kw_only=True):

@@ -62,6 +62,7 @@ class Updater:
             self._work(workload, tuple(planned), assignment)
         if ready:
             return 0.0
+        self.actor.catch_up()
         return self._pause()
 
     @property

@@ -64,7 +64,7 @@ class Bench:
 
     def workload(self, name: str = "eye"):
         assert self.agent is not None
-        return next((work for work in self.agent._workload_statuses() if work.name == name), None)
+        return next((work for work in self.agent._teller.workloads() if work.name == name), None)
 
     def ask(self, name: str = "eye") -> str:
         """name:version that answers."""

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from skerry.errors import StorageError
+from skerry.wire.v1.device import WorkloadSpec
+from support.agent_world import World
+
+
+def reports(world):
+    return [(str(made.pending[0].report.state), made.pending[0].report.reason) for _, made in world.ledger.said]
+
+
+def test_history_that_cannot_be_written_holds_everything_up_and_loses_nothing():
+    world = World()
+    world.assign(world.publisher.refs[0])
+    real, failures = world.ledger.emit, iter([True, False, True, True, False, True] + [False] * 100)
+
+    def emit(record):
+        if record.pending and next(failures):
+            raise StorageError(path="outbox.db", problem="database or disk is full")
+        return real(record)
+
+    world.ledger.emit = emit  # type: ignore[method-assign]  # a full disk
+    world.rounds(200)
+    assert [state for state, _ in reports(world)] == ["fetching", "self-testing", "switching", "soaking", "committed"]
+
+
+def test_refusal_when_no_variant_fits_names_what_is_missing():
+    world = World()
+    world.updater.actor._means = replaced(world.updater.actor._means, runtimes={})
+    world.assign(world.publisher.refs[0])
+    world.rounds()
+    assert reports(world)[-1] == ("refused", "no-variant-fits")
+    refusal = world.records.get("w0").refusal
+    assert refusal is not None
+    assert "no onnxruntime engine" in refusal.detail
+
+
+def replaced(means, **capabilities):
+    means.capabilities = replace(means.capabilities, **capabilities)
+    return means
+
+
+def test_rollback_below_the_floor_is_refused_with_its_name():
+    world = World()
+    for ref in world.publisher.refs[:3]:
+        world.assign(ref)
+        world.rounds()
+    world.assign(world.publisher.refs[0])
+    world.rounds()
+    assert reports(world)[-1] == ("refused", "rollback")
+    assert world.serving() == world.publisher.refs[2].digest
+
+
+def test_one_step_back_stays_possible():
+    world = World()
+    for ref in (*world.publisher.refs[:2], world.publisher.refs[0]):
+        world.assign(ref)
+        world.rounds()
+    assert world.serving() == world.publisher.refs[0].digest
+
+
+def test_newer_assignment_of_the_same_bundle_takes_the_attempt_over():
+    world = World()
+    first = world.publisher.refs[0]
+    world.assign(first, soak=1e9)
+    world.rounds(5)
+    assert world.assignment is not None
+    spec = WorkloadSpec(name="w0", bundle=first, soak_seconds=0.0, rollout="r-9")
+    world.assignment = replace(world.assignment, sequence=7, workloads=(spec,))
+    world.rounds()
+    report = world.ledger.said[-1][1].pending[0].report
+    assert (report.state, report.rollout, report.sequence) == ("committed", "r-9", 7)
+    assert world.states(first).count("fetching") == 1
+
+
+def test_assignment_that_changes_in_the_middle_of_a_download_stops_it():
+    world = World()
+    first, second = world.publisher.refs[:2]
+    world.assign(first)
+    real = world.road.blob
+
+    def blob(digest, *, offset=0, etag=""):
+        if len(world.road.asked) == 1:
+            world.assign(second)
+        return real(digest, offset=offset, etag=etag)
+
+    world.road.blob = blob  # type: ignore[method-assign]  # the hub changes its mind
+    world.rounds()
+    assert world.states(first) == ["fetching", "undone"]
+    assert reports(world)[1] == ("undone", "superseded")
+    assert world.records.get("w0").failed == ()
+    assert world.serving() == second.digest
+
+
+def test_same_bundle_under_two_names_is_kept_until_both_let_go():
+    world = World()
+    first, second = world.publisher.refs[:2]
+    world.assign(first, first)
+    world.rounds()
+    assert (world.serving("w0"), world.serving("w1")) == (first.digest, first.digest)
+    world.assign(second, first)
+    world.rounds()
+    world.runners.power_off()
+    world.boot()
+    world.rounds()
+    assert (world.serving("w0"), world.serving("w1")) == (second.digest, first.digest)
+    assert world.runners.not_whole == []
+
+
+def test_ports_are_kept_for_good():
+    world = World()
+    world.assign(world.publisher.refs[0])
+    world.rounds()
+    port = world.records.get("w0").port
+    assert port
+    world.boot()
+    world.assign(world.publisher.refs[1])
+    world.rounds()
+    assert world.records.get("w0").port == port
+
+
+def test_machine_that_goes_down_with_every_activation_gives_up_on_the_bundle():
+    world = World()
+    first, second = world.publisher.refs[:2]
+    world.assign(first)
+    world.rounds()
+    world.assign(second, soak=1e9)
+    for _ in range(4):
+        world.rounds(4)
+        world.boot()
+    world.rounds()
+    assert world.states(second)[-1] == "undone"
+    assert reports(world)[-1][1] == "reboot-loop"
+    assert world.serving() == first.digest

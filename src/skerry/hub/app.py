@@ -226,7 +226,7 @@ def create_app(hub: Hub) -> Litestar:
     return Litestar(
         route_handlers=[device_router(device_gate(hub.sessions)), operator, *system.HANDLERS],
         dependencies={name: _always(value) for name, value in given.items()},
-        middleware=[timing],
+        middleware=[timing(meter)],
         before_send=[framing(meter)],
         exception_handlers={Exception: answer_failure},
         request_max_body_size=_BODY_LIMIT,

@@ -17,6 +17,7 @@ from skerry.trust.assignment import Accepted, decide_assignment
 from skerry.trust.chain import next_entry
 from skerry.trust.floors import Floors
 from skerry.wire.v1.device import AssignmentKeys, BundleRef
+from skerry.wire.v1.report import HistoryEntry
 from support.bundles import bundle
 from support.hub_world import CAPABILITIES, NOW, b64, b64url
 
@@ -448,7 +449,7 @@ def test_too_large_a_batch_is_refused(hub):
 def test_tampered_history_does_not_block_the_outbox_but_is_kept_marked_and_audited(hub):
     async def scene(world):
         device = await world.device()
-        entries = []
+        entries: list[HistoryEntry] = []
         for n in range(3):
             before = entries[-1] if entries else None
             entries.append(

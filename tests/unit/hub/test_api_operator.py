@@ -7,6 +7,7 @@ import asyncio
 import base64
 import hashlib
 import json
+from typing import Any
 
 import pytest
 from litestar.routes import HTTPRoute
@@ -387,7 +388,7 @@ def test_rollouts_that_cannot_be_are_refused(hub, spec):
 
 def test_every_refusal_has_one_shape(hub):
     async def scene(world):
-        asked = [
+        asked: list[tuple[str, str, dict[str, Any], int]] = [
             ("GET", "/nothing/here", {}, 404),
             ("POST", "/healthz", {}, 405),
             ("GET", "/api/v1/devices", {}, 401),

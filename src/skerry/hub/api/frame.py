@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Middleware, Receive, Scope, Send
 
 from skerry.hub.api.metrics import Meter
 
@@ -58,11 +58,18 @@ def framing(meter: Meter) -> Callable[[Message, Scope], Awaitable[None]]:
     return frame
 
 
-def timing(app: ASGIApp) -> ASGIApp:
-    """Middleware that notes when a routed request began."""
+def timing(meter: Meter) -> Middleware:
+    """Middleware that notes when a routed request began, and that it has not ended yet."""
 
-    async def timed(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["state"]["started"] = time.monotonic()
-        await app(scope, receive, send)
+    def wrap(app: ASGIApp) -> ASGIApp:
+        async def timed(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["state"]["started"] = time.monotonic()
+            meter.in_flight += 1
+            try:
+                await app(scope, receive, send)
+            finally:
+                meter.in_flight -= 1
 
-    return timed
+        return timed
+
+    return wrap

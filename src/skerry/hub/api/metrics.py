@@ -17,6 +17,7 @@ class Meter:
     def __init__(self) -> None:
         self._answers: Counter[tuple[str, str, int]] = Counter()
         self._seconds: dict[str, Histogram] = {}
+        self.in_flight = 0
 
     def answered(self, *, method: str, route: str, status: int, seconds: float) -> None:
         self._answers[method, route, status] += 1
@@ -29,6 +30,12 @@ class Meter:
         )
         seconds = tuple(({"route": route}, histogram) for route, histogram in sorted(self._seconds.items()))
         return (
+            Family(
+                name="skerry_hub_requests_in_flight",
+                kind="gauge",
+                help="Requests being answered now, long-polls included.",
+                samples=(({}, float(self.in_flight)),),
+            ),
             Family(
                 name="skerry_hub_requests_total", kind="counter", help="Answers by route and status.", samples=answers
             ),

@@ -199,7 +199,7 @@ class RolloutDevice(Struct, frozen=True, kw_only=True):
     device_id: str
     name: str
     stage: int
-    state: str  # waiting | assigned | committed | failed | undoing | undone
+    state: str  # waiting | assigned | committed | failed | undoing | undone | superseded
     reason: str = ""
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted((ROOT / "src").rglob("*.py"))
+# A migration is a frozen record of one schema change, generated and never edited again: length says nothing about it.
+SOURCES = sorted(path for path in (ROOT / "src").rglob("*.py") if "migrations/versions" not in str(path))
 EVERYTHING = [
     path
     for folder in ("src", "tests", "benchmarks", "scripts", "conformance")

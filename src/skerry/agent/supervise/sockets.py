@@ -38,7 +38,10 @@ def listen(host: str, port: int, *, base: int = 0) -> socket.socket:
 
 
 def listen_beside(host: str, port: int) -> socket.socket:
-    """A second socket on a port whose first one belongs to a runner of this user."""
+    """A second socket on a port whose first one belongs to a runner of this user.
+
+    It does not listen yet: the kernel would at once give it half of the connections, with nobody there to accept them.
+    """
     return _bound(host, port, shared=True)
 
 
@@ -79,7 +82,8 @@ def _bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind((host, port))
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        made.listen(BACKLOG)
+        if not shared:
+            made.listen(BACKLOG)
     except OSError:
         made.close()
         raise

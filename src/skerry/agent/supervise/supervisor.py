@@ -119,6 +119,8 @@ class Supervisor:
         if fresh is None:
             raise RunnerFailed(workload=workload, problem="there is no tested runner to switch to")
         try:
+            if slot.socket is not None:
+                slot.socket.listen(sockets.BACKLOG)
             fresh.serve()
         finally:
             with self._lock:

@@ -72,6 +72,14 @@ async def test_pages_by_id_with_selector_and_name(store):
     assert [device.id for device in await store.devices(name="edge-d4")] == ["d4"]
 
 
+async def test_many_devices_are_read_at_once_by_id(store):
+    await enrolled(store, "d1", "d2", "d3")
+    await store.delete_device("d3", now=NOW)
+    found = await store.devices_by_id({"d1", "d2", "d3", "nobody"})
+    assert found == {"d1": await store.device("d1"), "d2": await store.device("d2")}
+    assert await store.devices_by_id(()) == {}
+
+
 async def test_labels_are_patched_and_selected_by(store):
     await enrolled(store, "d1", site="kiel", ring="canary")
     device = await store.patch_labels("d1", {"ring": None, "site": "bonn", "new": "x"})

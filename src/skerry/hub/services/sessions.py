@@ -8,6 +8,7 @@ from typing import Protocol
 from skerry.effects import Clock
 from skerry.errors import NotFound, Unauthenticated
 from skerry.hub.domain.devices import Device
+from skerry.hub.services.lookup import DeviceLookup
 from skerry.hub.services.presence import Presence
 from skerry.hub.services.tokens import AccessTokens, check_assertion, claimed_device
 from skerry.hub.store.interface import AccessStore, DeviceStore
@@ -27,6 +28,7 @@ class Sessions:
         self._tokens = tokens
         self._audience = audience
         self._presence = presence
+        self._lookup = DeviceLookup(store)
 
     async def exchange(self, assertion: str) -> TokenReply:
         """RFC 7523: a fresh client assertion for an access token. Each assertion is good for once, on all replicas.
@@ -53,7 +55,7 @@ class Sessions:
     async def still_welcome(self, device_id: str) -> Device:
         """Raises Unauthenticated when the device was revoked or deleted."""
         try:
-            device = await self._store.device(device_id)
+            device = await self._lookup.device(device_id)
         except NotFound as error:
             raise Unauthenticated(problem="the device is not enrolled here") from error
         if device.revoked is not None:

@@ -11,7 +11,7 @@ Rules for all methods
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from skerry.hub.domain.access import AuditRecord, Lease, User
@@ -48,6 +48,9 @@ class DeviceStore(Protocol):
 
     async def device(self, device_id: str, *, deleted: bool = False) -> Device:
         """NotFound for an unknown device; also for a deleted one unless `deleted`."""
+
+    async def devices_by_id(self, device_ids: Collection[str]) -> dict[str, Device]:
+        """Those of the ids (at most 500) that are devices, without deleted ones; in one read."""
 
     async def devices(
         self, *, selector: Mapping[str, str] | None = None, limit: int = 100, after: str = "", name: str = ""

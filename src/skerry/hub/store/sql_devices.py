@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Row, Select, bindparam, delete, func, insert, select, update
@@ -61,6 +61,11 @@ class SqlDevices:
     async def device(self, device_id: str, *, deleted: bool = False) -> Device:
         async with self._db.read() as connection:
             return await one_device(connection, device_id, deleted=deleted)
+
+    async def devices_by_id(self, device_ids: Collection[str]) -> dict[str, Device]:
+        query = select(devices).where(devices.c.id.in_(device_ids), devices.c.deleted.is_(None))
+        async with self._db.read() as connection:
+            return {row.id: device_of(row) for row in await connection.execute(query)}
 
     async def devices(
         self, *, selector: Mapping[str, str] | None = None, limit: int = 100, after: str = "", name: str = ""

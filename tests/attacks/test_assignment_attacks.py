@@ -10,7 +10,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from skerry.errors import StateDamaged
 from skerry.trust import chain, dsse, floors
 from skerry.trust.assignment import Refused, decide_assignment
-from skerry.wire.v1.device import ASSIGNMENT_KEYS_TARGET, ASSIGNMENT_TYPE, Assignment, AssignmentKey, AssignmentKeys
+from skerry.wire.v1.device import (
+    ASSIGNMENT_KEYS_TARGET,
+    ASSIGNMENT_TYPE,
+    Assignment,
+    AssignmentKey,
+    AssignmentKeys,
+    WorkloadSpec,
+)
 from support.victim import DEVICE, INSTALLED, NOW, keys_file, public
 
 
@@ -35,6 +42,15 @@ def repayloaded(envelope, change):
 
 def test_assignment_for_another_device(owner, victim, ref):
     assert victim.follow(owner.assign(ref, device="device-2")) == "other-device"
+    assert victim.installed() == []
+    assert victim.floors().assignment_sequence == 0
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/etc/cron.d/x", "a/b", "..", "", "a\0b", "V W", "x" * 64])
+def test_workload_name_climbs_out_of_the_state_folder(owner, victim, ref, name):
+    """A thief of the hub's key, or a careless operator: the name becomes the name of a record, a log and a URL."""
+    envelope = owner.assign_workloads(WorkloadSpec(name=name, bundle=ref))
+    assert victim.follow(envelope) == "malformed"
     assert victim.installed() == []
     assert victim.floors().assignment_sequence == 0
 

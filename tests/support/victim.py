@@ -101,8 +101,19 @@ class Owner:
         lifetime: float = 86_400.0,
     ) -> bytes:
         workloads = [WorkloadSpec(name=f"w{number}", bundle=ref) for number, ref in enumerate(refs)]
+        return self.assign_workloads(*workloads, sequence=sequence, device=device, key=key, now=now, lifetime=lifetime)
+
+    def assign_workloads(
+        self,
+        *workloads: WorkloadSpec,
+        sequence: int = 1,
+        device: str = DEVICE,
+        key: Ed25519PrivateKey | None = None,
+        now: float = NOW,
+        lifetime: float = 86_400.0,
+    ) -> bytes:
         assignment = Assignment(
-            device_id=device, sequence=sequence, issued=now, expires=now + lifetime, workloads=tuple(workloads)
+            device_id=device, sequence=sequence, issued=now, expires=now + lifetime, workloads=workloads
         )
         key = key or self.hub_key
         return sign_assignment(assignment, key, dsse.key_id(public(key)))

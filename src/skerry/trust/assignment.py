@@ -9,6 +9,7 @@ from hashlib import sha256
 import msgspec
 from msgspec import Struct
 
+from skerry.bundle.rules import name_problem
 from skerry.errors import SignatureInvalid
 from skerry.trust import dsse
 from skerry.trust.floors import Floors, effective_now
@@ -80,6 +81,9 @@ def _flaw(assignment: Assignment) -> Refused | None:
     if assignment.sequence < 1 or not assignment.issued <= assignment.expires:
         return Refused(reason=AssignmentRefusal.MALFORMED, detail="sequence or dates make no sense")
     for workload in assignment.workloads:
+        problem = name_problem(workload.name)  # a device makes paths, URLs and metrics of it
+        if problem:
+            return Refused(reason=AssignmentRefusal.MALFORMED, detail=f"workload {problem}")
         bundle = workload.bundle
         if bundle.target != target_path(bundle.line, bundle.model, bundle.version):
             detail = f"workload {workload.name} names {bundle.name} but points to {bundle.target}"

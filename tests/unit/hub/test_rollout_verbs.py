@@ -39,6 +39,8 @@ def test_a_rollout_to_nobody_is_refused():
     ("change", "problem"),
     [
         ({"workload": ""}, "workload is empty"),
+        ({"workload": "../../evil"}, "is not a name"),
+        ({"workload": "A B"}, "is not a name"),
         ({"deadline_seconds": 0.0}, "deadline_seconds"),
         ({"deadline_seconds": math.inf}, "deadline_seconds"),
         ({"device_soak_seconds": -1.0}, "device_soak_seconds"),

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
+from skerry.bundle.rules import name_problem
 from skerry.hub.domain.catalogue import BundleRecord
 from skerry.hub.domain.rollouts import MemberState, RolloutState
 from skerry.hub.domain.verdict import Allowed, Refused, Verdict
@@ -95,6 +96,9 @@ def spec_problem(spec: RolloutSpec) -> str:
     """What is wrong with a spec in itself; empty when nothing is."""
     if not spec.workload:
         return "workload is empty"
+    problem = name_problem(spec.workload)
+    if problem:
+        return f"workload {problem}"
     if not _positive(spec.deadline_seconds):
         return "deadline_seconds must be above 0"
     if not _not_negative(spec.device_soak_seconds):

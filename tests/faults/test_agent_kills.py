@@ -16,6 +16,7 @@ import pytest
 
 from skerry.agent.join import JoinRequest
 from skerry.agent.main import join, status
+from skerry.agent.supervise.orphans import find_orphans
 from skerry.bundle.digest import digest_of
 from skerry.errors import SkerryError
 from skerry.trust.chain import Intact, verify_chain
@@ -94,6 +95,8 @@ def setting(tmp_path):
     yield owner, hub, device
     if device.process is not None and device.process.poll() is None:
         device.stop()
+    for orphan in find_orphans(device.state):  # of a test that failed half-way
+        orphan.end(patience=1)
     hub.stop()
 
 

@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+from io import SEEK_END, BytesIO
 from typing import Final, Protocol, cast
 
 import httptools
@@ -35,14 +36,17 @@ class Limits:
     connections: int = 512
     idle_seconds: float = 75.0
     request_seconds: float = 60.0  # from a request's first byte to its last
-    write_seconds: float = 30.0  # without the client taking anything
+    write_seconds: float = 30.0  # without the client taking anything of its answer
 
 
 def _plain_refusal(status: HTTPStatus, text: str) -> HttpResponse:
     return HttpResponse(status=status, body=error_body(text))
 
 
-_HEAD_TOO_LARGE: Final = _plain_refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request head is too large")
+_HEAD_TOO_LARGE: Final = _plain_refusal(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head, or what comes between its chunks, is too large"
+)
+_NO_PROXY: Final = _plain_refusal(HTTPStatus.BAD_REQUEST, "CONNECT is for proxies, and this is none")
 
 
 class Host(Protocol):
@@ -83,6 +87,7 @@ class Connection(asyncio.Protocol):
         self._lingering = False
         self._read_paused = False
         self._write_blocked = False
+        self._unsent = 0  # bytes of answers the client had not taken when its deadline was set
         self._fault: HttpResponse | None = None
         self._continue_due = False
         self._since: float | None = None  # when the request being received began
@@ -111,7 +116,10 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         if self._lingering or self._write_blocked:
-            self._transport.abort()
+            if self._transport.get_write_buffer_size() < self._unsent:
+                self._set_deadline()  # slow, but it takes what it gets
+            else:
+                self._transport.abort()
         elif self._since is not None:
             self._refuse(_plain_refusal(HTTPStatus.REQUEST_TIMEOUT, "the request took too long to arrive"))
         else:
@@ -145,7 +153,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._write_blocked = True
-        self.deadline = self._host.now() + self._limits.write_seconds
+        self._set_deadline()
 
     def resume_writing(self) -> None:
         self._write_blocked = False
@@ -165,7 +173,7 @@ class Connection(asyncio.Protocol):
                 rest = self._stay() + rest[upgrade.args[0] :]
             except httptools.HttpParserError as error:
                 self._stop(_plain_refusal(HTTPStatus.BAD_REQUEST, f"not a valid HTTP/1.1 request: {error}"))
-        if self._since is not None and not self._in_body and self._fed > self._limits.head_bytes:
+        if self._since is not None and self._fed > self._limits.head_bytes:
             self._stop(_HEAD_TOO_LARGE)
 
     def _begin(self) -> None:
@@ -174,13 +182,13 @@ class Connection(asyncio.Protocol):
         self._header_count = 0
         self._head_bytes = 0
         self._in_body = False
-        self._body: list[bytes] = []
+        self._body = BytesIO()
         self._body_bytes = 0
 
     def on_message_begin(self) -> None:
         self._begin()
         self._since = self._host.now()
-        self._fed = 0  # counts whole reads after this one: a head may exceed its limit by one read, no more
+        self._fed = 0  # whole reads after this one: a head may exceed its limit by one read, no more
         if self._current is None:
             self._set_deadline()
 
@@ -200,7 +208,9 @@ class Connection(asyncio.Protocol):
         self._in_body = True
         length = self._headers.get("content-length", "")
         expect = self._headers.get("expect", "").lower()
-        if self._header_count > self._limits.headers or self._head_bytes > self._limits.head_bytes:
+        if self._parser.get_method() == b"CONNECT":
+            self._stop(_NO_PROXY)
+        elif self._header_count > self._limits.headers or self._head_bytes > self._limits.head_bytes:
             self._stop(_HEAD_TOO_LARGE)
         elif length.isdigit() and int(length) > self._limits.body_bytes:
             self._stop(refusal(RequestTooLarge(limit=self._limits.body_bytes)))
@@ -213,8 +223,13 @@ class Connection(asyncio.Protocol):
         if self._fault is not None:
             return
         self._continue_due = False  # the client did not wait
+        self._fed = 0  # what is neither head nor body (extensions of chunks, trailers) is bounded like a head
+        if self._body_bytes:
+            self._body.write(body)
+        else:
+            self._body = BytesIO(body)  # shares the bytes: a body that comes in one piece is not copied
+            self._body.seek(0, SEEK_END)
         self._body_bytes += len(body)
-        self._body.append(body)
         if self._body_bytes > self._limits.body_bytes:
             self._stop(refusal(RequestTooLarge(limit=self._limits.body_bytes)))
 
@@ -244,10 +259,10 @@ class Connection(asyncio.Protocol):
             method=self._parser.get_method().decode("latin-1"),
             target=self._target.decode("latin-1"),
             headers=self._headers,
-            body=self._body[0] if len(self._body) == 1 else b"".join(self._body),
+            body=self._body.getvalue(),
             received=self._host.now(),
         )
-        self._body = []
+        self._body = BytesIO()
         old = self._parser.get_http_version() == "1.0"
         self._waiting.append(_Exchange(request=request, keep_alive=self._parser.should_keep_alive(), old=old))
 
@@ -256,7 +271,7 @@ class Connection(asyncio.Protocol):
         if self._fault is None:
             self._fault = response
             self._finished = True
-            self._body = []
+            self._body = BytesIO()
 
     # --- answering
 
@@ -341,9 +356,9 @@ class Connection(asyncio.Protocol):
 
     def _set_deadline(self) -> None:
         limits = self._limits
-        if self._lingering:
-            unsent = self._transport is not None and self._transport.get_write_buffer_size() > 0
-            self.deadline = self._host.now() + (limits.write_seconds if unsent else _LINGER_SECONDS)
+        if self._lingering or self._write_blocked:
+            self._unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
+            self.deadline = self._host.now() + (limits.write_seconds if self._unsent else _LINGER_SECONDS)
         elif self._current is not None:
             self.deadline = _NEVER
         elif self._since is not None:

@@ -149,7 +149,7 @@ class Endpoints:
     def ask(self, served: Served, call: Call, done: Callable[[Answered | Refused | Crashed], None]) -> None:
         """The way every request takes, a client's or a probe: inline or through the workers. Raises Overloaded."""
         job = partial(infer, served, call, self._clock.monotonic)
-        if isinstance(place(served.cost, len(call.body)), Inline):
+        if isinstance(place(served.cost, len(call.body), compressed=bool(call.content_encoding)), Inline):
             done(guarded(job))
         else:
             self._workers.submit(job, done)

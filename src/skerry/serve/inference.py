@@ -90,9 +90,11 @@ def _infer(served: Served, call: Call, now: Monotonic) -> Answered:
 
 
 def _rows(inputs: Mapping[str, Array]) -> int:
-    """Length of the first axis of the first input: what a batch counts; 1 for scalars and models without inputs."""
+    """Length of the first axis of the first input: what a batch counts; 1 for scalars and models without inputs, 0 for nothing."""
     first = next(iter(inputs.values()), None)
-    return first.shape[0] if first is not None and first.ndim else 1
+    if first is None or not first.ndim:
+        return 1
+    return first.shape[0] if first.size else 0
 
 
 def header_length(text: str | None) -> int | None:

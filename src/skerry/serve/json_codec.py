@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, Final
 
@@ -48,12 +49,20 @@ def decode_tensor(name: str, datatype: str, shape: tuple[int, ...], data: Raw) -
     depth = _depth(view)
     if not 1 <= depth <= _MAX_DEPTH:
         raise InferenceRequestInvalid(problem=f"input {name}: data must be an array of at most {_MAX_DEPTH} levels")
+    if datatype != "BYTES" and math.prod(shape):  # counted before each value becomes an object of 24 bytes and more
+        _check_count(name, bytes(view).count(b",") + 1, shape)
     try:
         values = _decoder(_ELEMENT.get(datatype, int), depth).decode(view)
         array = _array(values, datatype)
     except (DecodeError, UnicodeError, ValueError, OverflowError, RecursionError) as error:
         raise InferenceRequestInvalid(problem=f"input {name}: data does not fit {datatype}: {error}") from error
     return _shaped(name, array, shape, nested=depth > 1)
+
+
+def _check_count(name: str, values: int, shape: tuple[int, ...]) -> None:
+    """More values than the shape has; fewer are found out later."""
+    if values > math.prod(shape):
+        raise InferenceRequestInvalid(problem=f"input {name}: {values} values do not fit shape {list(shape)}")
 
 
 def _array(values: list[Any], datatype: str) -> Array:
@@ -66,7 +75,9 @@ def _array(values: list[Any], datatype: str) -> Array:
         return narrow
     if datatype == "BYTES":
         text = np.array(values, dtype=object)
-        return np.array([value.encode() for value in text.ravel()], dtype=object).reshape(text.shape)
+        if not all(isinstance(value, str) for value in text.flat):  # numpy takes ragged lists of objects for objects
+            raise ValueError("its lists differ in length")
+        return np.array([value.encode() for value in text.flat], dtype=object).reshape(text.shape)
     return np.array(values, NUMPY[datatype])
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -26,8 +27,12 @@ from skerry.serve.protocol import (
 
 _decoder: Final = Decoder(RequestBody)
 _encoder: Final = Encoder()
+_MAX_JSON: Final = (
+    16 * 1024 * 1024
+)  # decoding holds the interpreter, and takes 16 bytes of memory for every byte of text
 _MAX_RANK: Final = 16
-_MAX_AXIS: Final = 1 << 40
+_MAX_VALUES: Final = 1 << 31
+_MAX_TIMEOUT: Final = 1 << 53  # microseconds: 285 years
 _MICROSECONDS: Final = 1e-6
 
 
@@ -70,6 +75,8 @@ def encode(inputs: Mapping[str, Array], model: ModelSignature) -> tuple[bytes, i
 
 
 def _document(text: memoryview) -> RequestBody:
+    if len(text) > _MAX_JSON:
+        raise _bad(f"{len(text)} bytes of JSON, at most {_MAX_JSON} are taken: send large tensors as binary data")
     try:
         return _decoder.decode(text)
     except (DecodeError, UnicodeError, RecursionError, ValueError) as error:
@@ -78,8 +85,8 @@ def _document(text: memoryview) -> RequestBody:
 
 def _timeout(parameters: dict[str, Parameter]) -> float:
     value = parameters.get("timeout", 0)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _bad("parameter timeout must be a number of microseconds")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_TIMEOUT:
+        raise _bad(f"parameter timeout must be a number of microseconds, at most {_MAX_TIMEOUT}")
     return value * _MICROSECONDS
 
 
@@ -119,7 +126,8 @@ def _shape(tensor: RequestTensor, declared: dict[str, TensorSpec]) -> tuple[int,
     if tensor.datatype != spec.dtype:
         raise _bad(f"input {tensor.name}: datatype is {tensor.datatype}, the model takes {spec.dtype}")
     shape = tuple(tensor.shape)
-    if len(shape) > _MAX_RANK or any(not 0 <= axis < _MAX_AXIS for axis in shape):
+    # An axis of 0 empties a tensor but must not hide another axis that no array can have.
+    if len(shape) > _MAX_RANK or min(shape, default=0) < 0 or math.prod(filter(None, shape)) > _MAX_VALUES:
         raise _bad(f"input {tensor.name}: {tensor.shape} is not a shape")
     if not fits(shape, spec):
         raise _bad(f"input {tensor.name}: shape is {tensor.shape}, the model takes {list(spec.shape)}")

@@ -43,12 +43,14 @@ class OnWorker:
 Place = Inline | OnWorker
 
 
-def place(cost: float, body: int) -> Place:
+def place(cost: float, body: int, *, compressed: bool = False) -> Place:
     """`cost` in seconds per run as measured at load, `body` in bytes."""
     if cost > CHEAP_SECONDS:
         return OnWorker(reason=f"a run takes {cost * 1000:.2f} ms, more than {CHEAP_SECONDS * 1000:g} ms")
     if body > SMALL_BODY:
         return OnWorker(reason=f"a body of {body} bytes takes long to decode")
+    if compressed:
+        return OnWorker(reason="a compressed body may be a thousand times larger inside")
     return Inline(reason=f"a run takes {cost * 1000:.3f} ms")
 
 

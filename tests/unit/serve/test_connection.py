@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import tracemalloc
 
 import pytest
 
@@ -86,6 +87,46 @@ def test_100_comes_after_the_answer_before_it():
     assert rig.send(INFER + head + b"\r\nExpect: 100-continue\r\n\r\n") == []
     rig.workers.release()
     assert statuses(rig.take()) == [200, 100]
+
+
+CHUNKED = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "filler"),
+    [(b"0\r\nX: ", b"a" * 500), (b"0\r\n", b"X: a\r\n" * 80), (b"2;", b"a" * 500)],
+    ids=["trailer", "trailers", "extension"],
+)
+def test_what_is_neither_head_nor_body_has_an_end(start, filler):
+    rig = Rig(limits=Limits(head_bytes=2000))
+    answers = rig.send(CHUNKED + b"2\r\n{}\r\n" + start)
+    for _ in range(10):
+        answers += rig.send(filler)
+    assert statuses(answers) == [431]
+    assert rig.transport.eof
+
+
+def test_a_body_in_tiny_chunks_costs_memory_only_once():
+    rig = Rig(limits=Limits(body_bytes=4_000_000))
+    rig.send(CHUNKED)
+    tracemalloc.start()
+    try:
+        for _ in range(50):
+            rig.send(b"2\r\nab\r\n" * 10_000)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 4_000_000
+    [answer] = rig.send(b"0\r\n\r\n")
+    assert answer.status == 400
+
+
+@pytest.mark.parametrize("body", [b"", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_connect_is_refused(body):
+    rig = Rig()
+    [answer] = rig.send(b"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n" + body + b"\r\nhello")
+    assert answer.status == 400
+    assert rig.transport.eof
 
 
 def test_other_expectations_are_not_met():
@@ -231,6 +272,35 @@ def test_a_client_that_does_not_read_is_cut_off_and_not_answered_meanwhile():
     rig.connection.resume_writing()
     assert statuses(rig.take()) == [200, 200]
     rig.connection.pause_writing()
+    assert expired(rig, 11)
+    assert rig.transport.aborted
+
+
+def test_an_answer_that_is_not_taken_is_given_up_in_time():
+    """The transport says that it is full while the answer is being written."""
+    rig = Rig(limits=Limits(write_seconds=10, idle_seconds=1000))
+    write = rig.transport.write
+
+    def full(data):
+        write(data)
+        rig.transport.buffered = 500
+        rig.connection.pause_writing()
+
+    rig.transport.write = full
+    assert statuses(rig.send(LIVE)) == [200]
+    assert not expired(rig, 9)
+    assert expired(rig, 2)
+    assert rig.transport.aborted
+
+
+def test_an_answer_that_is_taken_slowly_is_not_given_up():
+    rig = Rig(limits=Limits(write_seconds=10))
+    rig.transport.buffered = 500
+    rig.connection.pause_writing()
+    for left in (400, 300, 200):
+        rig.transport.buffered = left
+        assert expired(rig, 11)
+        assert not rig.transport.aborted
     assert expired(rig, 11)
     assert rig.transport.aborted
 

@@ -73,6 +73,8 @@ REFUSED = {
     "parameter null": ({"parameters": {"a": None}, **GOOD}, "parameters"),
     "parameter list": ({"parameters": {"a": [1]}, **GOOD}, "parameters"),
     "timeout not a number": ({"parameters": {"timeout": "soon"}, **GOOD}, "timeout"),
+    "timeout beyond any clock": ({"parameters": {"timeout": 10**400}, **GOOD}, "timeout"),
+    "too much JSON": (b" " * (16 * 1024 * 1024) + json.dumps(GOOD).encode(), "binary"),
     "timeout negative": ({"parameters": {"timeout": -1}, **GOOD}, "timeout"),
     "binary_data_output not a flag": ({"parameters": {"binary_data_output": "yes"}, **GOOD}, "binary_data_output"),
     "unknown input": ({"inputs": [FLAT, tensor([1], name="z")]}, "no input z"),

@@ -116,7 +116,7 @@ def _status(arguments: argparse.Namespace) -> int:
         return 0
     reach = {True: "reachable", False: "not reachable", None: "not asked yet"}[found.hub_reachable]
     sys.stdout.write(
-        f"{found.name} ({found.device_id}) {'running' if found.running else 'stopped'}, pid {found.pid}\n"
+        f"{found.name} ({found.device_id}) {f'running, pid {found.pid}' if found.running else 'stopped'}\n"
         f"hub {found.hub} {reach}; assignment {found.assignment_sequence}; outbox {found.outbox}\n"
     )
     for work in found.workloads:

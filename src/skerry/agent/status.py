@@ -7,9 +7,9 @@ import msgspec
 from msgspec import Struct
 
 from skerry.agent import lock
-from skerry.agent.state import Layout
+from skerry.agent.state import Layout, load_device
 from skerry.effects import Files
-from skerry.errors import NotEnrolled, StateDamaged
+from skerry.errors import StateDamaged
 from skerry.wire.v1.device import Capabilities
 
 
@@ -32,7 +32,7 @@ class Status(Struct, frozen=True, kw_only=True):
     name: str
     hub: str
     at: float
-    capabilities: Capabilities
+    capabilities: Capabilities | None = None  # measured when it starts
     workloads: tuple[WorkloadStatus, ...] = ()
     issues: tuple[str, ...] = ()
     assignment_sequence: int = 0
@@ -49,8 +49,11 @@ def write_status(files: Files, layout: Layout, status: Status) -> None:
 def read_status(files: Files, layout: Layout) -> Status:
     """What the agent last said; `running` is whether one lives now. Raises NotEnrolled, StateDamaged."""
     data = files.read(layout.status)
-    if data is None:
-        raise NotEnrolled(state=str(layout.root))
+    if data is None:  # joined, and never run
+        device = load_device(files, layout)
+        return Status(
+            pid=0, device_id=device.device_id, name=device.name, hub=device.hub, at=device.joined, running=False
+        )
     try:
         status = msgspec.json.decode(data, type=Status)
     except msgspec.MsgspecError as error:

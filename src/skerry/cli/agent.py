@@ -118,7 +118,8 @@ def status_lines(found: Status) -> list[str]:
         for work in found.workloads
     ]
     if not rows:
-        return [*pairs(facts), "", "no workload yet; the hub decides: skerry deploy"]
+        next_step = "the hub decides: skerry deploy" if found.running else "the agent is not running: skerry agent run"
+        return [*pairs(facts), "", f"no workload yet; {next_step}"]
     problems = [clean(f"  {work.name}: {work.problem}") for work in found.workloads if work.problem]
     table = aligned([["WORKLOAD", "STATE", "BUNDLE", "VARIANT", "SERVES AT"], *rows])
     return [*pairs(facts), "", *map(clean, table), *problems]

@@ -13,6 +13,7 @@ from skerry.wire.v1.operator import (
     FleetView,
     ModelView,
     RolloutView,
+    StageStatus,
     StoredResult,
     UserView,
 )
@@ -49,12 +50,27 @@ def _workload_states(device: DeviceView, _: float) -> str:
     return ", ".join(workload.state for workload in device.workloads) or "-"
 
 
-def rollout_progress(rollout: RolloutView) -> str:
-    """committed/total over all stages, with the failures when there are any."""
-    total = sum(stage.total for stage in rollout.stages)
-    failed = sum(stage.failed for stage in rollout.stages)
-    text = f"{sum(stage.committed for stage in rollout.stages)}/{total}"
-    return f"{text}, {failed} failed" if failed else text
+def committed_text(committed: int, total: int, failed: int) -> str:
+    """`1/4 committed, 2 failed`; empty while no device has been chosen."""
+    if not total:
+        return ""
+    return f"{committed}/{total} committed" + (f", {failed} failed" if failed else "")
+
+
+def totals(rollout: RolloutView) -> str:
+    """Over the stages that have begun."""
+    stages = rollout.stages
+    return committed_text(
+        sum(stage.committed for stage in stages),
+        sum(stage.total for stage in stages),
+        sum(stage.failed for stage in stages),
+    )
+
+
+def current_stage(rollout: RolloutView) -> str:
+    """`2/3 rest`: the last stage that has begun."""
+    begun = [stage for stage in rollout.stages if stage.status is not StageStatus.WAITING]
+    return f"{len(begun)}/{len(rollout.stages)} {begun[-1].name}" if begun else "-"
 
 
 def outputs_text(result: StoredResult) -> str:
@@ -120,7 +136,8 @@ ROLLOUTS: Listing[RolloutView] = Listing(
         Column(header="MODEL", cell=lambda rollout, _: rollout.bundle.name),
         Column(header="WORKLOAD", cell=lambda rollout, _: rollout.spec.workload),
         Column(header="TO", cell=lambda rollout, _: rollout.spec.fleet or labels_text(rollout.spec.selector)),
-        Column(header="COMMITTED", cell=lambda rollout, _: rollout_progress(rollout)),
+        Column(header="STAGE", cell=lambda rollout, _: current_stage(rollout)),
+        Column(header="DEVICES", cell=lambda rollout, _: totals(rollout) or "-"),
         Column(header="STARTED", cell=lambda rollout, now: ago(rollout.created, now)),
         Column(header="BY", cell=lambda rollout, _: rollout.created_by, wide=True),
         Column(header="REASON", cell=lambda rollout, _: rollout.reason or "-", wide=True),

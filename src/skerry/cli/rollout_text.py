@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from skerry.cli.listings import labels_text, rollout_progress
+from skerry.cli.listings import committed_text, labels_text, totals
 from skerry.cli.render import aligned, clean, pairs
 from skerry.cli.times import ago, brief
 from skerry.wire.v1.operator import (
@@ -19,24 +19,30 @@ from skerry.wire.v1.operator import (
 )
 
 _BAR = 20
+_TENTH = 0.1
 _FINAL = frozenset({RolloutStatus.DONE, RolloutStatus.UNDONE})
 
 
 def value_text(metric: Metric, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.2f}" if metric is Metric.LATENCY_P95_MS else f"{value:.1%}"
+    if metric is Metric.LATENCY_P95_MS:
+        return f"{value:.2f}" if value >= _TENTH else f"{value:.2g}"
+    return f"{100 * value:.4g}%"
 
 
 def gate_text(gate: Gate | GateResult) -> str:
-    """The condition: `latency_p95_ms <= 10.00`."""
+    """The condition: `latency_p95_ms <= 10.00`. Read back, it is the same condition."""
     bounds = [("<=", gate.max), (">=", gate.min)]
     return " and ".join(f"{gate.metric} {sign} {value_text(gate.metric, v)}" for sign, v in bounds if v is not None)
 
 
 def gate_result_text(gate: GateResult) -> str:
-    """Measured against limit, and the verdict in a word."""
-    verdict = {True: "passed", False: "FAILED", None: "not measured yet"}[gate.passed]
+    """Measured against limit, and the verdict in a word. What nobody measured has not passed, even where nothing stopped."""
+    if gate.measured is None:
+        verdict = {True: "not measured", False: "FAILED, not measured", None: "not measured yet"}[gate.passed]
+        return f"{gate_text(gate)}: {verdict}"
+    verdict = {True: "passed", False: "FAILED", None: "so far"}[gate.passed]
     return f"{gate_text(gate)}: {value_text(gate.metric, gate.measured)} {verdict}"
 
 
@@ -50,19 +56,17 @@ def stage_limit(stage: StageSpec) -> str:
 
 
 def stage_line(stage: StageView) -> str:
-    """One line, ASCII: name, bar, counts, status."""
+    """One line, ASCII: name, bar, status, counts. Which devices a stage has is settled when it starts."""
     filled = _BAR * stage.committed // stage.total if stage.total else 0
-    counts = f"{stage.committed}/{stage.total} committed"
-    if stage.failed:
-        counts += f", {stage.failed} failed"
+    counts = committed_text(stage.committed, stage.total, stage.failed)
     if stage.pending and stage.status in {StageStatus.RUNNING, StageStatus.SOAKING}:
         counts += f", {stage.pending} pending"
-    return f"{stage.name:<12} [{'#' * filled:<{_BAR}}] {stage.status:<8} {counts}"
+    return f"{stage.name:<12} [{'#' * filled:<{_BAR}}] {stage.status:<8} {counts}".rstrip()
 
 
 def headline(rollout: RolloutView) -> str:
-    text = f"rollout {rollout.id}: {rollout.bundle.name} {rollout.status}, {rollout_progress(rollout)} committed"
-    return clean(f"{text}: {rollout.reason}" if rollout.reason else text)
+    parts = [f"rollout {rollout.id}", f"{rollout.bundle.name} {rollout.status}", totals(rollout), rollout.reason]
+    return clean(": ".join(part for part in parts if part))
 
 
 def status_lines(rollout: RolloutView) -> list[str]:
@@ -70,7 +74,8 @@ def status_lines(rollout: RolloutView) -> list[str]:
     lines = [headline(rollout)]
     for stage in rollout.stages:
         lines.append("  " + clean(stage_line(stage)))
-        lines.extend(f"    gate {gate_result_text(gate)}" for gate in stage.gates)
+        if stage.status is not StageStatus.WAITING:
+            lines.extend(f"    gate {gate_result_text(gate)}" for gate in stage.gates)
     return lines
 
 
@@ -146,5 +151,5 @@ def _shown(stage: StageView) -> tuple[object, ...]:
 
 
 def _news(old: StageView | None, gate: GateResult) -> bool:
-    before = {known.metric: known.passed for known in old.gates} if old else {}
-    return gate.passed is not None and before.get(gate.metric) != gate.passed
+    before = {gate_text(known): known.passed for known in old.gates} if old else {}
+    return gate.passed is not None and before.get(gate_text(gate)) != gate.passed

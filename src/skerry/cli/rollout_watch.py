@@ -47,6 +47,7 @@ def follow(world: World, hub: HubClient, rollout: RolloutView, *, timeout: float
 
 def _follow(world: World, hub: HubClient, rollout: RolloutView, *, timeout: float | None, quiet: bool) -> RolloutView:
     started = heard = world.clock.monotonic()
+    away = False
     with _display(quiet=quiet) as show:
         while True:
             show(rollout)
@@ -58,9 +59,13 @@ def _follow(world: World, hub: HubClient, rollout: RolloutView, *, timeout: floa
             try:
                 rollout = hub.rollout(rollout.id)
                 heard = world.clock.monotonic()
-            except RoadError:
+                away = False
+            except RoadError as error:
                 if world.clock.monotonic() - heard > _HUB_MAY_BE_AWAY_SECONDS:
                     raise
+                if not away:
+                    click.echo(f"{error}; asking again, the rollout needs no watcher", err=True)
+                away = True
 
 
 def judge(rollout: RolloutView, *, undo_wanted: bool = False) -> None:

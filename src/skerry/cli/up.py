@@ -13,6 +13,7 @@ import click
 
 from skerry.cli import params
 from skerry.cli.keys import ONLINE_VARIABLE
+from skerry.cli.passphrase import VARIABLE
 from skerry.cli.render import Output
 from skerry.cli.settings import Settings, settings_path
 from skerry.cli.world import World, pass_world
@@ -27,8 +28,8 @@ _EPILOG = """\b
   skerry up --trust keys/online --data /srv/skerry \\
       --host 0.0.0.0 --tls-cert hub.pem --tls-key hub.key
 \b
-Settings of the database and keys may come from the environment: SKERRY_DATABASE,
-SKERRY_ONLINE_KEY_PASSPHRASE.
+Settings may come from the environment: SKERRY_DATABASE, and the passphrase of the online
+keys from SKERRY_ONLINE_KEY_PASSPHRASE, or SKERRY_KEY_PASSPHRASE when they have no own one.
 """
 _DEMO_KEYS = "demo-keys"
 _BANNER = """\
@@ -96,7 +97,7 @@ def command(
         port=port,
         tls_cert=tls_cert,
         tls_key=tls_key,
-        passphrase=None if keys else _passphrase(world, online_part),
+        passphrase=None if keys else online_passphrase(world, online_part),
         poll_seconds=poll,
         new_admin_token=new_admin_token,
         behind_proxy=behind_proxy,
@@ -147,9 +148,9 @@ def find_trust(given: Path | None) -> Path:
     )
 
 
-def _passphrase(world: World, online_part: Path) -> str | None:
-    """Of the online keys: from the environment, or asked for on a terminal. A hub started by a service needs the former."""
-    given = world.environ.get(ONLINE_VARIABLE)
+def online_passphrase(world: World, online_part: Path) -> str | None:
+    """Of the online keys: where `keys init` took it from, or asked for on a terminal. A service needs the former."""
+    given = world.environ.get(ONLINE_VARIABLE) or world.environ.get(VARIABLE)
     if given or not sys.stdin.isatty() or not keyfile.needs_passphrase(online_part / "timestamp.pem"):
         return given or None
     return str(click.prompt("Passphrase of the hub's online keys", hide_input=True, err=True))

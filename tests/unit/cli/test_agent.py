@@ -2,8 +2,10 @@
 import pytest
 
 from skerry.agent import main as agent
+from skerry.agent.state import Device, Layout, save_device
 from skerry.agent.status import Status, WorkloadStatus
 from skerry.cli.agent import status_lines
+from skerry.effects.disk import DiskFiles
 from skerry.wire.v1.device import Capabilities
 
 
@@ -18,6 +20,15 @@ def test_status_of_a_folder_without_a_device_says_how_to_join(shell, tmp_path):
     ran = shell(f"agent status --state {tmp_path}")
     assert ran.code == 1
     assert "skerry agent join" in ran.err
+
+
+def test_a_device_that_joined_and_never_ran_is_no_stranger(shell, tmp_path):
+    device = Device(device_id="d1", name="press-1", hub="https://h", audience="a", joined=1.0)
+    save_device(DiskFiles(), Layout(tmp_path), device)
+    ran = shell(f"agent status --state {tmp_path}")
+    assert ran.code == 0
+    assert "press-1 (d1)" in ran.out
+    assert "skerry agent run" in ran.out
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from skerry.cli.settings import Settings
-from skerry.cli.up import Greeting, find_trust, make_demo_trust
+from skerry.cli.up import Greeting, find_trust, make_demo_trust, online_passphrase
 from skerry.effects.disk import DiskFiles
 from skerry.errors import ConfigError
 from skerry.trust.online import OnlineTrust
@@ -63,6 +63,15 @@ def test_demo_keys_are_made_once_and_get_further_lines(shell, tmp_path):
     trust = OnlineTrust.load(find_trust(tmp_path), passphrase=None, files=DiskFiles(), now=NOW)
     assert trust.demo
     assert trust.lines == ("paint", "weld")
+
+
+@pytest.mark.parametrize("online", [{}, {"SKERRY_ONLINE_KEY_PASSPHRASE": "hub"}])
+def test_the_passphrase_of_keys_init_opens_what_it_made(shell, tmp_path, online):
+    shell.environ |= {"SKERRY_KEY_PASSPHRASE": "offline", **online}
+    assert shell(f"keys init --dir {tmp_path / 'keys'} --line weld").code == 0
+    folder = find_trust(tmp_path / "keys")
+    secret = online_passphrase(shell.world, folder)
+    assert OnlineTrust.load(folder, passphrase=secret, files=DiskFiles(), now=NOW).lines == ("weld",)
 
 
 def test_no_keys_is_a_usage_error_with_the_way_out(shell):

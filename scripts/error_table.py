@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/reference/errors.md from errors.py, the two HTTP tables and the table of exit codes."""
+"""Write docs/reference/errors.md from errors/, the two HTTP tables and the table of exit codes."""
 
 from __future__ import annotations
 

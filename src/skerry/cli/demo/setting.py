@@ -18,7 +18,7 @@ from skerry.cli.hub_client import HubClient
 from skerry.cli.settings import load_settings, settings_path
 from skerry.effects.disk import DiskFiles
 from skerry.effects.http import UrllibHttp
-from skerry.errors import SkerryError
+from skerry.errors import CommandFailed, SkerryError
 
 LINE = "vision"
 MODEL = "digits"
@@ -59,13 +59,6 @@ spec:
     results: [label]
   licenses: [Apache-2.0]
 """
-
-
-class CommandFailed(SkerryError):
-    """A command of the demo ended otherwise than it had to."""
-
-    code = "SKY-7008"
-    template = "`{command}` ended with {exit_code}, expected {expected}:\n{output}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An inference request cannot be answered: SKY-6xxx."""
+
+from __future__ import annotations
+
+from skerry.errors.root import SkerryError
+
+
+class ServeError(SkerryError):
+    code = "SKY-6000"
+
+
+class InferenceRequestInvalid(ServeError):
+    code = "SKY-6001"
+    template = "{problem}"
+
+
+class UnknownModel(ServeError):
+    code = "SKY-6002"
+    template = "unknown model {name}"
+
+
+class NotReady(ServeError):
+    code = "SKY-6003"
+    template = "model {name} is not ready"
+
+
+class RequestTooLarge(ServeError):
+    code = "SKY-6004"
+    template = "request exceeds {limit} bytes"
+
+
+class InferenceFailed(ServeError):
+    code = "SKY-6005"
+    template = "model {name} failed: {problem}"
+
+
+class UnsupportedEncoding(ServeError):
+    code = "SKY-6006"
+    template = "content encoding {encoding} is not supported"
+
+
+class MethodNotAllowed(ServeError):
+    code = "SKY-6007"
+    template = "{method} is not allowed on {path}"
+
+
+class UnknownPath(ServeError):
+    code = "SKY-6008"
+    template = "there is nothing at {path}"
+
+
+class Overloaded(ServeError):
+    code = "SKY-6009"
+    template = "too many requests are waiting; try again in {retry_after} s"
+
+
+class DeadlineExceeded(ServeError):
+    code = "SKY-6010"
+    template = "the request's time was over before its turn came"

@@ -20,16 +20,14 @@ from pathlib import Path
 import uvicorn
 from litestar import Litestar, Router
 from litestar.di import Provide
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.spec import Components, SecurityScheme
 from msgspec import Struct
 
-import skerry
 from skerry.effects import Clock, Entropy
 from skerry.effects.disk import DiskFiles
 from skerry.effects.system import SystemClock, SystemEntropy
 from skerry.errors import ConfigError
 from skerry.hub.api import governance, inventory, publishing, rollouts, system
+from skerry.hub.api.description import description
 from skerry.hub.api.device import device_router
 from skerry.hub.api.failures import answer_failure
 from skerry.hub.api.frame import framing, timing
@@ -230,7 +228,7 @@ def create_app(hub: Hub) -> Litestar:
         before_send=[framing(meter)],
         exception_handlers={Exception: answer_failure},
         request_max_body_size=_BODY_LIMIT,
-        openapi_config=_openapi(),
+        openapi_config=description(),
         lifespan=[lambda _: running(hub)],
         logging_config=None,
         debug=False,
@@ -242,16 +240,6 @@ def _always(value: object) -> Provide:
         return value
 
     return Provide(provide, use_cache=True, sync_to_thread=False)
-
-
-def _openapi() -> OpenAPIConfig:
-    scheme = SecurityScheme(type="http", scheme="bearer", description="A user's token, or a device's access token.")
-    return OpenAPIConfig(
-        title="Skerry hub",
-        version=skerry.__version__,
-        path="/schema",
-        components=Components(security_schemes={"bearer": scheme}),
-    )
 
 
 # --- running -------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from litestar import Request, Response, Router, get, post, route
 from litestar.di import NamedDependency
 from litestar.enums import HttpMethod
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter, URLEncodedBody
 from litestar.types import Guard
 from msgspec import Struct
@@ -34,6 +35,9 @@ _SMALL_BODY = 64 * 1024
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 AnyRequest = Request[Any, Any, Any]
+
+_UNCHANGED = ResponseSpec(data_container=None, description="Nothing changed since the validator given.")
+_PART = ResponseSpec(data_container=bytes, media_type="application/octet-stream", description="The range asked for.")
 
 
 class TokenForm(Struct, frozen=True, kw_only=True):
@@ -68,7 +72,7 @@ async def token(data: URLEncodedBody[TokenForm], sessions: NamedDependency[Sessi
     return await sessions.exchange(data.client_assertion)
 
 
-@get("/assignment")
+@get("/assignment", responses={304: _UNCHANGED})
 async def assignment(
     request: AnyRequest,
     assignments: NamedDependency[Assignments],
@@ -98,7 +102,12 @@ async def report_batch(
     return await reports.accept(device_of(request), data)
 
 
-@route("/blobs/{digest:str}", http_method=[HttpMethod.GET, HttpMethod.HEAD], media_type="application/octet-stream")
+@route(
+    "/blobs/{digest:str}",
+    http_method=[HttpMethod.GET, HttpMethod.HEAD],
+    media_type="application/octet-stream",
+    responses={206: _PART, 304: _UNCHANGED},
+)
 async def released_blob(
     request: AnyRequest, digest: FromPath[str], blobs: GivenBlobs, released: NamedDependency[ReleasedBlobs]
 ) -> Response[Any]:
@@ -127,5 +136,10 @@ def device_router(gate: Guard) -> Router:
     """Open are only enrolment and token, which bring proofs of their own, and the catalogue, which is signed and made to
     be held by caches and CDNs. Everything else passes the gate.
     """
-    guarded = Router(path="/", route_handlers=[assignment, report_batch, released_blob], guards=[gate])
+    guarded = Router(
+        path="/",
+        route_handlers=[assignment, report_batch, released_blob],
+        guards=[gate],
+        security=[{"bearer": []}],
+    )
     return Router(path=PATH, route_handlers=[enroll, token, catalogue_file, catalogue_target, guarded], tags=["device"])

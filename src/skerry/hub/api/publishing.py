@@ -12,6 +12,7 @@ from litestar.params import FromPath
 
 from skerry.errors import BadRequest, PayloadTooLarge
 from skerry.hub.api.bodies import GivenBlobs, blob_response
+from skerry.hub.api.description import TakesBytes
 from skerry.hub.api.gate import name_subject
 from skerry.hub.blobs import checked_digest
 from skerry.hub.services.access import Action
@@ -31,7 +32,13 @@ async def has_blob(request: AnyRequest, digest: FromPath[str], blobs: GivenBlobs
     return await blob_response(request, blobs, checked_digest(digest))
 
 
-@put("/blobs/{digest:str}", status_code=201, action=Action.UPLOAD_BLOB, request_max_body_size=None)
+@put(
+    "/blobs/{digest:str}",
+    status_code=201,
+    action=Action.UPLOAD_BLOB,
+    request_max_body_size=None,
+    operation_class=TakesBytes,
+)
 async def put_blob(request: AnyRequest, digest: FromPath[str], blobs: GivenBlobs) -> Response[bytes]:
     """Upload the bytes with this digest. Nothing is visible before all are there and the digest is proven."""
     declared = request.headers.get("content-length", "0")
@@ -49,7 +56,13 @@ async def get_role(role: FromPath[str], catalogue: NamedDependency[Catalogue]) -
     return Response(content=await catalogue.role(role), media_type="application/json")
 
 
-@post("/catalogue/roles/{role:str}", status_code=204, action=Action.PUBLISH, request_max_body_size=MAX_ROLE_BYTES)
+@post(
+    "/catalogue/roles/{role:str}",
+    status_code=204,
+    action=Action.PUBLISH,
+    request_max_body_size=MAX_ROLE_BYTES,
+    operation_class=TakesBytes,
+)
 async def publish_role(request: AnyRequest, role: FromPath[str], catalogue: NamedDependency[Catalogue]) -> None:
     """The next version of a role, signed by its keys; all it names must have been uploaded. The hub signs snapshot and
     timestamp over it; a role it cannot serve whole changes nothing.
@@ -57,7 +70,13 @@ async def publish_role(request: AnyRequest, role: FromPath[str], catalogue: Name
     await catalogue.publish_role(role, await request.body())
 
 
-@post("/catalogue/root", status_code=204, action=Action.PUBLISH, request_max_body_size=MAX_ROLE_BYTES)
+@post(
+    "/catalogue/root",
+    status_code=204,
+    action=Action.PUBLISH,
+    request_max_body_size=MAX_ROLE_BYTES,
+    operation_class=TakesBytes,
+)
 async def publish_root(request: AnyRequest, catalogue: NamedDependency[Catalogue]) -> None:
     """The next root, signed by the thresholds of the present one and of itself."""
     name_subject(request, "catalogue/root")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from skerry.errors import MissingExtra
+
 
 @click.command("demo", short_help="Run the whole loop on this machine with real data")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures as JSON.")
@@ -25,7 +27,11 @@ def command(report: Path | None, keep: bool) -> None:
 
     from skerry.cli.demo.narrator import Narrator
     from skerry.cli.demo.report import broken_promises
-    from skerry.cli.demo.story import Story
+
+    try:
+        from skerry.cli.demo.story import Story
+    except ModuleNotFoundError as error:
+        raise MissingExtra(feature="`skerry demo`", extra="demo") from error
     from skerry.effects.disk import DiskFiles
 
     folder = Path(tempfile.mkdtemp(prefix="skerry-demo-"))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import unicodedata
 from pathlib import Path
 
 import click
@@ -43,9 +44,8 @@ spec:
 {inputs}
     outputs:
 {outputs}
-  self_test:                # run on every device before a model is activated
-    count: 16
-    # samples: samples.npz  # real inputs: one array per input, first axis = sample; without it they are made up
+  # self_test:              # run on every device before a model is activated; without samples they are made up
+  #   samples: samples.npz  # real inputs: one array per input, first axis = sample
   egress:
     results: []             # names of outputs that may leave the device; nothing else ever does
   licenses: []              # SPDX, e.g. [Apache-2.0]
@@ -91,15 +91,16 @@ def scaffold(io: Io, *, name: str, file: str) -> str:
 
 
 def project_name(stem: str) -> str:
-    """The nearest allowed name: `My Model_v2` -> my-model-v2."""
-    name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:63].strip("-")
+    """The nearest allowed name: `My Modèle_v2` -> my-modele-v2."""
+    ascii_stem = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^a-z0-9]+", "-", ascii_stem.lower()).strip("-")[:63].strip("-")
     return name or "model"
 
 
 def quoted(text: str) -> str:
     """In quotes where YAML might take it for something else. JSON strings are YAML strings."""
     plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", text) and text.lower() not in {"true", "false", "null", "."}
-    return text if plain else json.dumps(text)
+    return text if plain else json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def _tensor(spec: TensorSpec) -> str:

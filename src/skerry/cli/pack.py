@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 from pathlib import Path
 
 import click
@@ -70,9 +72,12 @@ def command(
 
 
 def split_outputs(outputs: tuple[str, ...]) -> tuple[Path | None, Output]:
-    """`-o` names a form when it is the word for one, a file otherwise. Raises click.UsageError when one comes twice."""
+    """`-o` names a form when it is the word for one, or an .skb file. Raises click.UsageError for others and for two of one."""
     forms = [word for word in outputs if word in _FORMATS]
-    files = [word for word in outputs if word not in _FORMATS]
+    files = [word for word in outputs if word.endswith(SUFFIX)]
+    odd = [word for word in outputs if word not in (*forms, *files)]
+    if odd:
+        raise click.UsageError(f"-o {odd[0]}: neither a file that ends in {SUFFIX} nor one of {', '.join(_FORMATS)}")
     if len(forms) > 1 or len(files) > 1:
         raise click.UsageError(f"-o takes one file and one of {', '.join(_FORMATS)}")
     return Path(files[0]) if files else None, Output(forms[0]) if forms else Output.TABLE
@@ -80,8 +85,9 @@ def split_outputs(outputs: tuple[str, ...]) -> tuple[Path | None, Output]:
 
 def write_bundle(bundle: Bundle, target: Path) -> None:
     """Old file or new one, whole, whatever happens meanwhile. Raises StorageError."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("xb") as file:
             write_archive(bundle, file)
             file.flush()
@@ -91,7 +97,8 @@ def write_bundle(bundle: Bundle, target: Path) -> None:
     except OSError as error:
         raise StorageError(path=str(target), problem=error.strerror or str(error)) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def report_of(packed: Packed, file: str) -> PackReport:
@@ -122,6 +129,8 @@ def show(report: PackReport, output: Output) -> None:
     written = f"{report.file} ({size_text(report.size)})" if report.file else "nothing: dry run"
     click.echo(f"\n{report.name}:{report.version}  line {report.line}  release {report.release_seq}")
     click.echo(f"digest   {report.digest}\nwritten  {written}")
+    if report.file:
+        click.echo(f"next: skerry push {report.file} --key line-{report.line}.pem", err=True)
 
 
 def _row(variant: VariantReport) -> list[str]:

@@ -20,10 +20,11 @@ from skerry.bundle.manifest import BundleConfig, Egress, Io, Needs, SelfTest, Te
 from skerry.bundle.mlbom import ML_BOM_PATH, ml_bom
 from skerry.bundle.oci import Bundle
 from skerry.cli.evidence import require_valid_bom
-from skerry.cli.project import Project, ProjectTensor, ProjectVariant
+from skerry.cli.progress import size_text
+from skerry.cli.project import ModelSpec, Project, ProjectTensor, ProjectVariant
 from skerry.cli.project_file import ProjectFile
 from skerry.cli.samples import make_up_inputs, read_inputs
-from skerry.errors import DigestMismatch, InferenceFailed, InputMissing, ManifestError, SelfTestFailed
+from skerry.errors import DigestMismatch, InferenceFailed, InputMissing, ManifestError, SchemaError, SelfTestFailed
 from skerry.runtime.datatypes import Array, fits
 from skerry.runtime.onnx import OnnxEngine, read_model
 from skerry.runtime.selftest import SelfTestOutcome, encode_samples, record, run_selftest
@@ -37,6 +38,9 @@ _DTYPES: Final = {
     "bytes": "BYTES",
 }
 """numpy's words, which people also write in a project file."""
+
+_MUCH: Final = 4_000_000
+"""Bytes of samples worth a word when they are more than the models."""
 
 
 class VariantReport(Struct, frozen=True, kw_only=True):
@@ -89,6 +93,7 @@ def pack_project(file: ProjectFile, options: PackOptions | None = None) -> Packe
     bench = _Bench(file=file, options=options or PackOptions())
     io, samples, count = _record_reference(bench)
     reports = tuple(_judge(bench, variant, io, samples) for variant in bench.project.spec.variants)
+    _warn_of_size(bench, len(samples), sum(report.size for report in reports))
     bundle = _assemble(bench, _config(bench, io, count, reports), samples)
     return Packed(bundle=bundle, variants=reports, warnings=tuple(bench.warnings))
 
@@ -116,6 +121,11 @@ def _record_reference(bench: _Bench) -> tuple[Io, bytes, int]:
         raise bench.file.error(("spec", "self_test", "samples"), str(error.fields["problem"])) from error
     except InferenceFailed as error:
         problem = f"the reference cannot run the samples: {error.fields['problem']}"
+        if not bench.project.spec.self_test.samples:
+            problem += (
+                "; they are made up, with length 1 where the model says any: give real ones in spec.self_test.samples, "
+                "or lengths in spec.io.inputs"
+            )
         raise bench.file.error(("spec", "self_test"), problem) from error
     finally:
         engine.close()
@@ -130,6 +140,14 @@ def _inputs(bench: _Bench, io: Io) -> dict[str, Array]:
         "right; give real ones in spec.self_test.samples"
     )
     return make_up_inputs(io, wanted.count)
+
+
+def _warn_of_size(bench: _Bench, samples: int, models: int) -> None:
+    if samples > max(models, _MUCH):
+        bench.warnings.append(
+            f"the self-test's samples take {size_text(samples)}, the models {size_text(models)}, and every device fetches "
+            "both; spec.self_test.count takes fewer"
+        )
 
 
 def _judge(bench: _Bench, variant: ProjectVariant, io: Io, samples: bytes) -> VariantReport:
@@ -282,10 +300,26 @@ def _assemble(bench: _Bench, config: BundleConfig, samples: bytes) -> Bundle:
         files[f"docs/{Path(document).name}"] = _file_blob(bench.file.folder / document)
     listed = oci.measure(config, files)
     bom = ml_bom(config, listed, spec.model_card, skerry_version=__version__)
-    require_valid_bom(bom)
-    bundle = oci.build(config, {**files, ML_BOM_PATH: MemoryBlob(bom)})
+    try:
+        require_valid_bom(bom)
+        bundle = oci.build(config, {**files, ML_BOM_PATH: MemoryBlob(bom)})
+    except SchemaError as error:  # of all that is in the BOM, only the model card is the author's free choice
+        raise bench.file.error(("spec", "model_card"), f"{error.fields['where']}: {error.fields['problem']}") from error
+    except ManifestError as error:
+        raise bench.file.error(*_blamed(bench.project, str(error.fields["problem"]))) from error
     _require_tested(bench, {file.path: file.digest for file in bundle.config.files})
     return bundle
+
+
+def _blamed(project: Project, problem: str) -> tuple[tuple[str | int, ...], str]:
+    """Where in the project file stands what a rule of the bundle found: `egress: ...`, `variant int8: ...`."""
+    subject, _, text = problem.partition(": ")
+    if subject in ModelSpec.__struct_fields__:
+        return ("spec", subject), text
+    names = [f"variant {variant.name}" for variant in project.spec.variants]
+    if subject in names:
+        return ("spec", "variants", names.index(subject)), text
+    return ("spec",), problem
 
 
 def _file_blob(path: Path) -> FileBlob:

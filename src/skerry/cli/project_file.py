@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from skerry.bundle.rules import MAX_RELEASE, name_problem, version_problem
 from skerry.cli import strict_yaml
 from skerry.cli.project import Project
 from skerry.cli.strict_yaml import Document, YamlFlaw, dotted
-from skerry.errors import InputMissing, ProjectFileError
+from skerry.errors import ConfigError, ProjectFileError
 
 PROJECT_FILE: Final = "skerry.yaml"
 
@@ -47,12 +48,15 @@ class ProjectFile:
 
 
 def load(path: Path) -> ProjectFile:
-    """The project file at `path`, or `skerry.yaml` in that folder. Raises InputMissing, ProjectFileError."""
+    """The project file at `path`, or `skerry.yaml` in that folder. Raises ConfigError, ProjectFileError."""
     file = path / PROJECT_FILE if path.is_dir() else path
     try:
         text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        problem = "there is no such project file; `skerry init MODEL.onnx` writes one"
+        raise ConfigError(where=str(file), problem=problem) from error
     except OSError as error:
-        raise InputMissing(path=str(file)) from error
+        raise ProjectFileError(path=str(file), line=1, problem=error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
         raise ProjectFileError(path=str(file), line=1, problem="not UTF-8 text") from error
     return parse(text, file)
@@ -163,6 +167,8 @@ def _variant_flaws(project: Project) -> Iterator[Flaw]:
         problem = name_problem(variant.name)
         if problem:
             yield (*where, index, "name"), problem
+        if not all(math.isfinite(bound) and bound >= 0 for bound in (variant.tolerance.atol, variant.tolerance.rtol)):
+            yield (*where, index, "tolerance"), "atol and rtol are finite and not negative"
         if not 0 < variant.tolerance.agreement <= 1:
             yield (*where, index, "tolerance", "agreement"), "is a share: more than 0, at most 1"
     names = [variant.name for variant in variants]

@@ -15,11 +15,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from skerry.bundle.formats import NPZ_LIMIT
 from skerry.bundle.manifest import Io, TensorSpec
 from skerry.errors import InputMissing, ManifestError
 from skerry.runtime.datatypes import NUMPY, Array
 
 MADE_UP_COUNT: Final = 16
+MADE_UP_BYTES: Final = 2 * 1024 * 1024
+"""Unless the author asks for more, no more samples than fit this are made up: every device fetches them."""
 _FULL_RANGE: Final = {"UINT8": (0.0, 255.0), "INT8": (-128.0, 127.0)}
 _UNKNOWN_RANGE: Final = (0.0, 1.0)
 
@@ -59,14 +62,25 @@ def _as_declared(array: Array, spec: TensorSpec, path: Path) -> Array:
 
 
 def make_up_inputs(io: Io, count: int | None) -> dict[str, Array]:
-    """`count` samples (default MADE_UP_COUNT) within each input's declared range; axes of any length get length 1."""
-    return {spec.name: _made_up(spec, count or MADE_UP_COUNT) for spec in io.inputs}
+    """`count` samples within each input's declared range; axes of any length get length 1.
+
+    Without a count: MADE_UP_COUNT, or as many as fit MADE_UP_BYTES, but at least one. Raises ManifestError when a bundle
+    could not hold them.
+    """
+    size = sum(math.prod(_sample_shape(spec)) * NUMPY[spec.dtype].itemsize for spec in io.inputs)
+    count = count or max(1, min(MADE_UP_COUNT, MADE_UP_BYTES // max(size, 1)))
+    if count * size > NPZ_LIMIT:
+        raise ManifestError(problem=f"{count} made-up samples of {size} bytes are more than {NPZ_LIMIT} bytes")
+    return {spec.name: _made_up(spec, count) for spec in io.inputs}
+
+
+def _sample_shape(spec: TensorSpec) -> tuple[int, ...]:
+    batched = bool(spec.shape) and spec.shape[0] in {-1, 1}
+    return tuple(max(axis, 1) for axis in (spec.shape[1:] if batched else spec.shape))
 
 
 def _made_up(spec: TensorSpec, count: int) -> Array:
-    batched = bool(spec.shape) and spec.shape[0] in {-1, 1}
-    axes = spec.shape[1:] if batched else spec.shape
-    shape = (count, *(max(axis, 1) for axis in axes))
+    shape = (count, *_sample_shape(spec))
     parts = _parts(spec.name, math.prod(shape))
     if spec.dtype == "BYTES":
         return np.array([b"%08x" % int(part * 2**32) for part in parts], dtype=object).reshape(shape)

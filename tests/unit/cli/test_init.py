@@ -59,14 +59,46 @@ def test_init_without_a_usable_model_writes_nothing(here, capsys, name, code):
 
 @pytest.mark.parametrize(
     ("stem", "name"),
-    [("My Model_v2", "my-model-v2"), ("a", "a"), ("---", "model"), ("é", "model"), ("x" * 70, "x" * 63), ("-a-", "a")],
+    [
+        ("My Model_v2", "my-model-v2"),
+        ("a", "a"),
+        ("---", "model"),
+        ("Modèle 1", "modele-1"),
+        ("你", "model"),
+        ("x" * 70, "x" * 63),
+        ("-a-", "a"),
+    ],
 )
 def test_names(stem, name):
     assert project_name(stem) == name
 
 
+def test_a_file_name_stays_readable():
+    assert quoted("Modèle 你.onnx") == '"Modèle 你.onnx"'
+    assert quoted("a\x85b") == '"a\\u0085b"'
+
+
 @pytest.mark.parametrize(
-    "name", ["x", "input: 1", "no", "true", "12", "a b", "[x]", "images:0", 'q"q', "#", "ü", "serving/x", "~"]
+    "name",
+    [
+        "x",
+        "input: 1",
+        "no",
+        "true",
+        "12",
+        "a b",
+        "[x]",
+        "images:0",
+        'q"q',
+        "#",
+        "ü",
+        "serving/x",
+        "~",
+        "a\x85b",
+        "a\u2028b",
+        "a\tb",
+        "\U0001f600",
+    ],
 )
 def test_any_tensor_name_survives(name):
     io = Io(

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import os
 
 import click
 import numpy as np
@@ -198,6 +199,29 @@ def test_samples_the_model_cannot_take_are_a_mistake_of_the_project(tmp_path, sa
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("results: [label]", "results: [nope]", "skerry.yaml:19: spec.egress: nope is not an output"),
+        ("precision: int8", 'precision: "INT 8"', "skerry.yaml:10: spec.variants[1]: precision 'INT 8' is not a word"),
+        ("tolerance: {}", "tolerance: {atol: .nan}", "skerry.yaml:14: spec.variants[1].tolerance: atol and rtol"),
+        (
+            "learning: supervised",
+            "created: yesterday",
+            "skerry.yaml:22: spec.model_card: $.metadata.timestamp: 'yester",
+        ),
+    ],
+)
+def test_a_mistake_only_the_bundle_shows_has_its_place_in_the_project(project, old, new, message):
+    file = project / "skerry.yaml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    with pytest.raises(ProjectFileError) as caught:
+        pack(project)
+    assert message in str(caught.value)
+
+
 # --- samples -------------------------------------------------------------------------------------------------------------
 
 EVERY_KIND = Io(
@@ -225,6 +249,22 @@ def test_made_up_inputs_fit_their_declaration_and_are_the_same_for_ever():
     assert inputs["image"].min() < 10
     assert inputs["image"].max() > 245
     assert inputs["small"][:8].tolist() == [4, 5, 3, 4, 5, 3, 3, 5]
+
+
+IMAGE = Io(inputs=(TensorSpec(name="image", dtype="FP32", shape=(1, 3, 352, 352)),), outputs=())
+
+
+def test_made_up_inputs_do_not_outweigh_the_model():
+    """A picture has 1.5 MB: 16 of noise would make a bundle of 25 MB for every device."""
+    assert len(make_up_inputs(IMAGE, None)["image"]) == 1
+    assert len(make_up_inputs(IMAGE, 5)["image"]) == 5
+
+
+@pytest.mark.parametrize(("shape", "count"), [((1, 3, 352, 352), 1_000_000), ((1, 1_000_000, 1_000_000), None)])
+def test_more_made_up_inputs_than_a_bundle_may_hold_are_refused_before_they_are_made(shape, count):
+    io = Io(inputs=(TensorSpec(name="image", dtype="FP32", shape=shape),), outputs=())
+    with pytest.raises(ManifestError, match="made-up"):
+        make_up_inputs(io, count)
 
 
 @pytest.mark.parametrize(
@@ -304,14 +344,26 @@ def test_pack_that_fails_leaves_no_file(here, capsys):
     assert run(["pack", "project", "-o", "a.skb", "--unsafe"]) == 0
 
 
-@pytest.mark.parametrize("outputs", [("json", "yaml"), ("a.skb", "b.skb")])
-def test_two_of_a_kind_for_o_are_refused(outputs):
+@pytest.mark.parametrize("outputs", [("json", "yaml"), ("a.skb", "b.skb"), ("Json",), ("wide",), ("/dev/null",)])
+def test_what_o_cannot_mean_is_refused(outputs):
     with pytest.raises(click.UsageError):
         split_outputs(outputs)
 
 
 def test_o_by_itself():
     assert split_outputs(()) == (None, Output.TABLE)
+
+
+def test_a_bundle_is_written_into_a_folder_that_is_made(tmp_path):
+    write_bundle(bundles.bundle(), tmp_path / "dist" / "a.skb")
+    assert open_archive(tmp_path / "dist" / "a.skb").config.name == "digits"
+
+
+def test_what_a_killed_pack_left_behind_stops_nobody(tmp_path):
+    """Process ids come again at once in a container."""
+    (tmp_path / f".a.skb.{os.getpid()}.partial").write_text("half")
+    write_bundle(bundles.bundle(), tmp_path / "a.skb")
+    assert open_archive(tmp_path / "a.skb").config.name == "digits"
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):

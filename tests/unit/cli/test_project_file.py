@@ -11,7 +11,7 @@ from skerry.cli.project import Project
 from skerry.cli.project_file import load, parse
 from skerry.cli.project_schema import project_schema, published
 from skerry.cli.strict_yaml import YamlFlaw
-from skerry.errors import InputMissing, ProjectFileError
+from skerry.errors import ConfigError, ProjectFileError
 
 GOOD = """\
 apiVersion: skerry/v1alpha1
@@ -150,7 +150,7 @@ def test_a_file_or_its_folder(tmp_path):
     (tmp_path / "skerry.yaml").write_text(GOOD)
     assert load(tmp_path).project == load(tmp_path / "skerry.yaml").project
     assert load(tmp_path).folder == tmp_path
-    with pytest.raises(InputMissing):
+    with pytest.raises(ConfigError, match="skerry init"):
         load(tmp_path / "none")
     (tmp_path / "skerry.yaml").write_bytes(b"kind: \xff")
     with pytest.raises(ProjectFileError, match="UTF-8"):

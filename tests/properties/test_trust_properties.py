@@ -50,7 +50,7 @@ def test_time_and_assignment_floors_never_fall(times, assignments):
         assert floors.effective_now(time, after) >= time
         now = after
     for sequence, digest in assignments:
-        after = floors.raise_assignment(now, sequence=sequence, digest=digest)
+        after = floors.raise_assignment(now, sequence=sequence, digest=digest, keys=["k"])
         assert after.assignment_sequence >= now.assignment_sequence
         now = after
 

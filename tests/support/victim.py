@@ -202,7 +202,7 @@ class Victim:
         if not isinstance(decision, Accepted):
             return str(decision.reason)
         sequence = decision.assignment.sequence
-        raised = floors.raise_assignment(self.floors(), sequence=sequence, digest=decision.digest)
+        raised = floors.raise_assignment(self.floors(), sequence=sequence, digest=decision.digest, keys=decision.keys)
         floors.save(self.files, self.floors_file, raised)
         for spec in decision.assignment.workloads:
             reason = self._install(catalogue, spec)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from skerry.agent.state import Layout
 from skerry.effects import Clock, Files
-from skerry.errors import CatalogueRefused, RoadError
+from skerry.errors import CatalogueRefused, DeviceError, RoadError
 from skerry.trust import assignment as assignments
 from skerry.trust import floors as floors_file
 from skerry.trust.catalogue import Catalogue
@@ -42,7 +42,8 @@ class Permits:
         device_id: str,
         policy: InstallPolicy | None = None,
     ) -> None:
-        """Raises StateDamaged when the floors are gone: a device does not start again from zero by itself."""
+        """Floors that are gone or damaged are no reason not to serve, but every question is answered by that DeviceError:
+        a device does not start again from zero by itself."""
         self._catalogue = catalogue
         self._files = files
         self._path = layout.floors
@@ -50,7 +51,12 @@ class Permits:
         self._device_id = device_id
         self._policy = policy or InstallPolicy()
         self._lock = threading.RLock()
-        self._floors = floors_file.load(files, layout.floors)
+        self._floors = Floors()
+        self.damage: DeviceError | None = None
+        try:
+            self._floors = floors_file.load(files, layout.floors)
+        except DeviceError as error:
+            self.damage = error
         self._open = False
         self.refreshed = 0.0  # clock time of the last refresh that succeeded
 
@@ -63,8 +69,9 @@ class Permits:
         return effective_now(self._clock.now(), self._floors)
 
     def refresh(self) -> None:
-        """Raises RoadError, CatalogueRefused, StorageError; what was verified before then goes on answering."""
+        """Raises RoadError, CatalogueRefused, DeviceError; what was verified before then goes on answering."""
         with self._lock:
+            self._require_floors()
             self._open = False
             try:
                 self._raise(self._catalogue.refresh(self._floors))
@@ -75,15 +82,16 @@ class Permits:
             self.refreshed = self._clock.now()
 
     def accept(self, envelope: bytes) -> assignments.Accepted | assignments.Refused:
-        """Whether this device follows the assignment from now on. Raises RoadError, CatalogueRefused, StorageError."""
+        """Whether this device follows the assignment from now on. Raises RoadError, CatalogueRefused, DeviceError."""
         with self._lock:
             keys = self._ask(self._catalogue.assignment_keys)
             decision = assignments.decide_assignment(
                 envelope, keys=keys, device_id=self._device_id, floors=self._floors, now=self._clock.now()
             )
             if isinstance(decision, assignments.Accepted):
+                sequence = decision.assignment.sequence
                 self._raise(
-                    raise_assignment(self._floors, sequence=decision.assignment.sequence, digest=decision.digest)
+                    raise_assignment(self._floors, sequence=sequence, digest=decision.digest, keys=decision.keys)
                 )
             return decision
 
@@ -120,6 +128,7 @@ class Permits:
 
     def committed(self, *, line: str, model: str, release_seq: int, replaced: int | None, floor_seq: int) -> None:
         with self._lock:
+            self._require_floors()
             self._raise(
                 raise_release(
                     self._floors, line=line, model=model, committed=release_seq, replaced=replaced, floor_seq=floor_seq
@@ -130,10 +139,15 @@ class Permits:
 
     def _ask(self, question: Callable[[], T]) -> T:
         """With the metadata of an earlier refresh when there was none since the start."""
+        self._require_floors()
         if not self._open:
             self._catalogue.open_offline(self._floors)
             self._open = True
         return question()
+
+    def _require_floors(self) -> None:
+        if self.damage is not None:
+            raise self.damage.with_traceback(None)
 
     def _ensure_open(self) -> None:
         try:

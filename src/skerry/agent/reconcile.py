@@ -7,7 +7,8 @@ Rules, in the order they are applied to each workload:
 3.  a machine that keeps rebooting while a bundle is being activated undoes that bundle;
 4.  a committed version in a crash loop gives way to the version before it, for good;
 5.  a committed version that does not run is started, whatever the hub says or does not say;
-6.  an attempt goes on from the phase it had reached; a soak is judged on the device;
+6.  an attempt goes on from the phase it had reached, before it serves only while an assignment is in force; a soak is
+    judged on the device;
 7.  an assigned bundle that failed here once is refused for ever, one that trust refused until the hub assigns anew;
 8.  what else is assigned and not committed is attempted;
 9.  a workload no longer assigned is removed. No assignment at all removes nothing.
@@ -101,6 +102,7 @@ class Reason(StrEnum):
     FAILED_BEFORE = "failed-before"
 
 
+_NOT_YET_SERVING = frozenset({Phase.FETCH, Phase.UNPACK, Phase.SELF_TEST})
 _PIPELINE = (
     (Phase.FETCH, StepKind.FETCH),
     (Phase.UNPACK, StepKind.UNPACK),
@@ -172,6 +174,8 @@ def _attempt(
         return (_undo(attempt, Reason.REBOOT_LOOP, detail, remember=True),)
     if attempt.phase is Phase.SOAK and (view.soak is not None or view.running == attempt.spec.bundle.digest):
         return _soaking(view, attempt)
+    if assignment is None and attempt.phase in _NOT_YET_SERVING:
+        return _heal(view)
     return _heal(view) + _continue(attempt)
 
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from skerry.agent.state import Layout, RecordFiles
 from skerry.bundle import oci
-from skerry.bundle.digest import digest_of_chunks, hex_of
+from skerry.bundle.digest import digest_of_chunks, hex_of, is_digest
 from skerry.errors import DigestMismatch, StateDamaged
 
 
@@ -158,6 +158,14 @@ class Store:
         self._files.remove(self._marker_path(digest))
         self._files.remove_tree(self.folder(digest))
 
+    def _sweep(self, name: str) -> None:
+        """Something in the bundles' folder: a marker or the bundle it stands for, or a write that a crash cut short."""
+        stem = name.removesuffix(".json")
+        if is_digest(f"sha256:{stem}"):
+            self.drop(f"sha256:{stem}")
+        else:
+            self._files.remove(self._layout.bundles / name)
+
     def collect(self, keep: Collection[str]) -> int:
         """Remove bundles, blobs and unfinished downloads that belong to none of `keep` (bundle digests); how many."""
         wanted = {hex_of(digest) for digest in keep}
@@ -165,7 +173,7 @@ class Store:
         gone = 0
         for name in self._files.names(self._layout.bundles):
             if name.removesuffix(".json") not in wanted:
-                self.drop(f"sha256:{name.removesuffix('.json')}")
+                self._sweep(name)
                 gone += 1
         for folder in (self._layout.blobs / "sha256", self._layout.partial):
             for name in self._files.names(folder):

@@ -77,6 +77,7 @@ class Teller:
                 started=self.started,
                 crash_loops=loops,
                 history_broken=self.history_broken,
+                floors_damaged=str(self.permits.damage or ""),
                 outbox_dropped=self.outbox.dropped,
             )
         )

@@ -177,7 +177,7 @@ class HubRoad:
         if stated:
             try:
                 self._clock_offset = parsedate_to_datetime(stated).timestamp() - self._clock.now()
-            except ValueError:
+            except (ValueError, OverflowError):
                 self._clock_offset = 0.0
 
     def _forget_token(self) -> None:
@@ -190,6 +190,7 @@ class HubRoad:
 
 
 _JSON = {"content-type": "application/json"}
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)  # a hub must not end an agent with what it says
 _BY_CODE = {kind.code: kind for kind in (EnrolmentRefused, NotFound, RateLimited, Unauthenticated)}
 
 
@@ -198,15 +199,15 @@ def _refusal(reply: Reply, url: str) -> HubError | UnexpectedReply:
     data = reply.body(limit=REPLY_LIMIT)
     try:
         body = msgspec.json.decode(data, type=ErrorBody)
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         return UnexpectedReply(url=url, status=reply.status, problem="not the body of a refusal")
+    facts = {key: value for key, value in body.fields.items() if key not in {"detail", "self"}}
     kind = _BY_CODE.get(body.code)
     if kind is not None:
         try:
-            return kind(**body.fields)
+            return kind(**facts)
         except KeyError:  # another version's fields: its message still says it all
             pass
-    facts = {key: value for key, value in body.fields.items() if key != "detail"}
     return HubError(detail=f"{body.code}: {body.message}", **facts)
 
 
@@ -214,5 +215,5 @@ def _decode(reply: Reply, url: str, kind: type[T]) -> T:
     data = reply.body(limit=REPLY_LIMIT)
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise UnexpectedReply(url=url, status=reply.status, problem=str(error)) from error

@@ -91,15 +91,18 @@ class Updater:
     def _work(self, workload: str, steps: tuple[Step, ...], assignment: Assignment | None) -> None:
         def check_cancelled() -> None:
             current = self.assignment()
-            if current is not None and (assignment is None or current.sequence != assignment.sequence):
+            if (current and current.sequence) != (assignment and assignment.sequence):
                 raise Superseded
 
         try:
             for step in steps:
+                check_cancelled()
                 if not self.actor.act(step, check_cancelled):
                     break
                 if step.kind is StepKind.COMMIT:
                     self.supervisor.end_soak(workload)
+        except Superseded:
+            return
         except (RoadError, DeviceError, HubError, ArtefactError, CatalogueRefused) as error:
             self._later(workload, error)
             return

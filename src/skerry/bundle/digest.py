@@ -7,6 +7,8 @@ import hashlib
 import re
 from collections.abc import Iterable
 
+from skerry.errors import ManifestError
+
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -29,5 +31,7 @@ def is_digest(text: str) -> bool:
 
 
 def hex_of(digest: str) -> str:
-    """The 64 hex digits: a blob's file name below `blobs/sha256/`."""
+    """The 64 hex digits: a blob's file name below `blobs/sha256/`. Raises ManifestError for what is no digest."""
+    if not is_digest(digest):
+        raise ManifestError(problem=f"{digest[:80]!r} is not a digest")
     return digest.removeprefix("sha256:")

@@ -84,7 +84,7 @@ class UrllibHttp:
                 preload_content=False,
                 decode_content=False,
             )
-        except (HTTPError, OSError) as error:
+        except (HTTPError, OSError, ValueError) as error:  # ValueError: a token or tag from the hub that is no header
             raise HubUnreachable(url=url, problem=_reason(error)) from error
         return UrllibReply(url, response)
 

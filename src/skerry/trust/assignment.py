@@ -9,11 +9,21 @@ from hashlib import sha256
 import msgspec
 from msgspec import Struct
 
+from skerry.bundle.digest import is_digest
 from skerry.bundle.rules import name_problem
 from skerry.errors import SignatureInvalid
 from skerry.trust import dsse
 from skerry.trust.floors import Floors, effective_now
-from skerry.wire.v1.device import ASSIGNMENT_TYPE, Assignment, AssignmentKeys, target_path
+from skerry.wire.v1.device import (
+    ASSIGNMENT_TYPE,
+    LARGEST_SEQUENCE,
+    Assignment,
+    AssignmentKeys,
+    WorkloadSpec,
+    target_path,
+)
+
+MAX_WORKLOADS = 256
 
 
 class AssignmentRefusal(StrEnum):
@@ -33,7 +43,8 @@ class AssignmentRefusal(StrEnum):
 
 class Accepted(Struct, frozen=True, kw_only=True):
     assignment: Assignment
-    digest: str  # of the signed payload: give it to floors.raise_assignment
+    digest: str  # of the signed payload
+    keys: tuple[str, ...]  # names of the keys that signed it
     clock_behind: float = 0.0  # seconds by which the issuing hub's clock was ahead of ours; large = our clock is wrong
 
 
@@ -68,41 +79,67 @@ def decide_assignment(
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return Refused(reason=AssignmentRefusal.MALFORMED, detail=str(error))
     digest = f"sha256:{sha256(payload).hexdigest()}"
-    refused = _flaw(assignment) or _misaddressed(assignment, digest, device_id, floors, now)
+    flaw = _flaw(assignment)
+    if flaw:
+        return Refused(reason=AssignmentRefusal.MALFORMED, detail=flaw)
+    refused = (
+        _misaddressed(assignment, device_id)
+        or _repeated(assignment, digest, floors, floors.sequence(named))
+        or _expired(assignment, effective_now(now, floors))
+    )
     if refused is not None:
         return refused
-    return Accepted(assignment=assignment, digest=digest, clock_behind=max(0.0, assignment.issued - now))
+    return Accepted(
+        assignment=assignment,
+        digest=digest,
+        keys=tuple(name for name in dsse.names(envelope) if name in named),
+        clock_behind=max(0.0, assignment.issued - now),
+    )
 
 
-def _flaw(assignment: Assignment) -> Refused | None:
+def _flaw(assignment: Assignment) -> str:
+    """What no honest hub writes; empty when there is nothing of it."""
     names = [workload.name for workload in assignment.workloads]
+    if len(names) > MAX_WORKLOADS:
+        return f"{len(names)} workloads, at most {MAX_WORKLOADS} are followed"
     if len(set(names)) != len(names):
-        return Refused(reason=AssignmentRefusal.MALFORMED, detail="two workloads have one name")
-    if assignment.sequence < 1 or not assignment.issued <= assignment.expires:
-        return Refused(reason=AssignmentRefusal.MALFORMED, detail="sequence or dates make no sense")
-    for workload in assignment.workloads:
-        problem = name_problem(workload.name)  # a device makes paths, URLs and metrics of it
-        if problem:
-            return Refused(reason=AssignmentRefusal.MALFORMED, detail=f"workload {problem}")
-        bundle = workload.bundle
-        if bundle.target != target_path(bundle.line, bundle.model, bundle.version):
-            detail = f"workload {workload.name} names {bundle.name} but points to {bundle.target}"
-            return Refused(reason=AssignmentRefusal.MALFORMED, detail=detail)
-    return None
+        return "two workloads have one name"
+    if not 1 <= assignment.sequence < LARGEST_SEQUENCE or not assignment.issued <= assignment.expires:
+        return "sequence or dates make no sense"
+    return next((flaw for flaw in map(_workload_flaw, assignment.workloads) if flaw), "")
 
 
-def _misaddressed(assignment: Assignment, digest: str, device_id: str, floors: Floors, now: float) -> Refused | None:
-    if assignment.device_id != device_id:
-        detail = f"it is for {assignment.device_id}, this is {device_id}"
-        return Refused(reason=AssignmentRefusal.OTHER_DEVICE, detail=detail)
-    if assignment.sequence < floors.assignment_sequence:
-        detail = f"sequence {assignment.sequence}, already at {floors.assignment_sequence}"
+def _workload_flaw(workload: WorkloadSpec) -> str:
+    """A device makes paths of the name and of the digest, long before it asks what the catalogue says of them."""
+    bundle = workload.bundle
+    problem = name_problem(workload.name)
+    if problem:
+        return f"workload {problem}"
+    if not is_digest(bundle.digest) or not 1 <= bundle.release_seq < LARGEST_SEQUENCE:
+        return f"workload {workload.name} names a bundle without a real digest or release number"
+    if bundle.target != target_path(bundle.line, bundle.model, bundle.version):
+        return f"workload {workload.name} names {bundle.name} but points to {bundle.target}"
+    return ""
+
+
+def _misaddressed(assignment: Assignment, device_id: str) -> Refused | None:
+    if assignment.device_id == device_id:
+        return None
+    detail = f"it is for {assignment.device_id}, this is {device_id}"
+    return Refused(reason=AssignmentRefusal.OTHER_DEVICE, detail=detail)
+
+
+def _repeated(assignment: Assignment, digest: str, floors: Floors, floor: int) -> Refused | None:
+    if assignment.sequence < floor:
+        detail = f"sequence {assignment.sequence}, already at {floor}"
         return Refused(reason=AssignmentRefusal.REPLAYED, detail=detail)
-    if assignment.sequence == floors.assignment_sequence and digest != floors.assignment_digest:
+    if assignment.sequence == floor == floors.assignment_sequence and digest != floors.assignment_digest:
         detail = f"another assignment {assignment.sequence} was accepted before"
         return Refused(reason=AssignmentRefusal.FORKED, detail=detail)
-    time = effective_now(now, floors)
-    if assignment.expires <= time:
-        detail = f"it expired {time - assignment.expires:.0f} s ago"
-        return Refused(reason=AssignmentRefusal.EXPIRED, detail=detail)
     return None
+
+
+def _expired(assignment: Assignment, time: float) -> Refused | None:
+    if assignment.expires > time:
+        return None
+    return Refused(reason=AssignmentRefusal.EXPIRED, detail=f"it expired {time - assignment.expires:.0f} s ago")

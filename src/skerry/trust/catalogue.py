@@ -205,6 +205,7 @@ def _above_floor(trusted: TrustedMetadataSet, floors: Floors) -> Floors:
         root=trusted.root.version,
         timestamp=trusted.timestamp.version,
         snapshot=trusted.snapshot.version,
+        targets=trusted.targets.version,
         online_keys=_online_keys(trusted.root),
     )
     problem = seen.below(floors.catalogue)

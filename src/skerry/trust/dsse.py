@@ -97,6 +97,11 @@ def verify(envelope: bytes, keys: Mapping[str, bytes], *, payload_type: str) -> 
     return parsed.payload
 
 
+def names(envelope: bytes) -> tuple[str, ...]:
+    """The keys an envelope says it is signed by: true of the known ones once `verify` took it. Raises SignatureInvalid."""
+    return tuple(signature.keyid for signature in _parse(envelope, "").signatures)
+
+
 def valid(public_key: bytes, signature: bytes, signed: bytes) -> bool:
     """Whether the Ed25519 key made the signature over exactly these bytes."""
     try:

@@ -12,6 +12,7 @@ The pure functions return new floors; `load` and `save` are the shell.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -31,39 +32,51 @@ class CatalogueFloor(Struct, frozen=True, kw_only=True):
     root: int = 0
     timestamp: int = 0
     snapshot: int = 0
+    targets: int = 0
     online_keys: str = ""  # digest of the names of the timestamp and snapshot keys these versions were signed with
 
     def below(self, floor: CatalogueFloor) -> str:
         """What is older here than `floor` allows; empty when nothing is.
 
-        Versions of the online roles only count under the same online keys: replacing the keys is how a hub recovers when
-        a thief of them ran the version numbers up.
+        All but the root's only count under the same online keys: replacing the keys is how a hub recovers when a thief of
+        them ran the version numbers up.
         """
-        if self.root < floor.root:
-            return f"root version {self.root}, seen before: {floor.root}"
-        if self.online_keys == floor.online_keys:
-            if self.timestamp < floor.timestamp:
-                return f"timestamp version {self.timestamp}, seen before: {floor.timestamp}"
-            if self.snapshot < floor.snapshot:
-                return f"snapshot version {self.snapshot}, seen before: {floor.snapshot}"
+        for role in _ROLES if self.online_keys == floor.online_keys else _ROLES[:1]:
+            here, seen = getattr(self, role), getattr(floor, role)
+            if here < seen:
+                return f"{role} version {here}, seen before: {seen}"
         return ""
+
+
+_ROLES = ("root", "timestamp", "snapshot", "targets")
 
 
 class Floors(Struct, frozen=True, kw_only=True):
     time: float = 0.0  # seconds since the epoch; no earlier time is believed
     assignment_sequence: int = 0  # of the last accepted assignment
     assignment_digest: str = ""  # of its payload
+    assignment_keys: dict[str, int] = {}  # name of a key -> highest sequence accepted under it
     catalogue: CatalogueFloor = CatalogueFloor()
     releases: dict[str, int] = {}  # "line/model" -> lowest release_seq still allowed
 
     def release(self, line: str, model: str) -> int:
         return self.releases.get(release_key(line, model), 0)
 
+    def sequence(self, keys: Collection[str]) -> int:
+        """Below it every assignment is a replay, while the catalogue names `keys`.
+
+        What was accepted under a key that is named no more does not count: replacing the key is how a hub recovers when a
+        thief of it ran the numbers up, and nothing signed with it can be replayed any more.
+        """
+        if not self.assignment_keys:  # written before they were kept by key
+            return self.assignment_sequence
+        return max((highest for key, highest in self.assignment_keys.items() if key in keys), default=0)
+
 
 class _Stored(Struct, frozen=True, kw_only=True):
     schema: Literal["skerry/floors/v1"] = "skerry/floors/v1"
-    floors: Floors
-    check: str  # a flipped bit in a number would otherwise go unnoticed
+    floors: msgspec.Raw
+    check: str  # of the bytes of `floors`: a flipped bit in a number would otherwise go unnoticed
 
 
 def release_key(line: str, model: str) -> str:
@@ -91,11 +104,16 @@ def raise_catalogue(floors: Floors, seen: CatalogueFloor) -> Floors:
     return msgspec.structs.replace(floors, catalogue=seen)
 
 
-def raise_assignment(floors: Floors, *, sequence: int, digest: str) -> Floors:
-    """Remember an accepted assignment. A lower sequence changes nothing."""
-    if sequence < floors.assignment_sequence:
+def raise_assignment(floors: Floors, *, sequence: int, digest: str, keys: Collection[str]) -> Floors:
+    """Remember an accepted assignment, signed by `keys`. One below what was accepted under them changes nothing."""
+    if sequence < floors.sequence(keys):
         return floors
-    return msgspec.structs.replace(floors, assignment_sequence=sequence, assignment_digest=digest)
+    return msgspec.structs.replace(
+        floors,
+        assignment_sequence=sequence,
+        assignment_digest=digest,
+        assignment_keys={**floors.assignment_keys, **dict.fromkeys(keys, sequence)},
+    )
 
 
 def raise_release(
@@ -125,18 +143,20 @@ def load(files: Files, path: Path, *, missing_ok: bool = False) -> Floors:
         raise StateDamaged(path=str(path), problem="the floors file is missing")
     try:
         stored = msgspec.json.decode(data, type=_Stored)
+        floors = msgspec.json.decode(stored.floors, type=Floors)
     except (msgspec.MsgspecError, ValueError) as error:
         raise StateDamaged(path=str(path), problem=f"not a floors file: {error}") from error
-    if stored.check != _check(stored.floors):
+    if stored.check != _check(bytes(stored.floors)):
         raise StateDamaged(path=str(path), problem="its checksum does not match")
-    return stored.floors
+    return floors
 
 
 def save(files: Files, path: Path, floors: Floors) -> None:
     """Raises StorageError; the old floors then still stand."""
-    stored = _Stored(floors=floors, check=_check(floors))
+    data = msgspec.json.encode(floors, order="sorted")
+    stored = _Stored(floors=msgspec.Raw(data), check=_check(data))
     files.write(path, msgspec.json.encode(stored, order="sorted"), mode=FILE_MODE)
 
 
-def _check(floors: Floors) -> str:
-    return f"sha256:{sha256(msgspec.json.encode(floors, order='sorted')).hexdigest()}"
+def _check(data: bytes) -> str:
+    return f"sha256:{sha256(data).hexdigest()}"

@@ -24,7 +24,7 @@ def found(**changes: Any) -> list[str]:
 
 def test_a_healthy_device_has_no_issue():
     assert found() == []
-    assert len(CHECKS) == 6
+    assert len(CHECKS) == 7
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,10 @@ def test_a_healthy_device_has_no_issue():
         ({"hub_ahead": -400.0}, "clock-off: -400 s to the hub's clock"),
         ({"crash_loops": ("eye", "ear")}, "crash-loop: eye, ear"),
         ({"history_broken": "entry 3: gap"}, "history-broken: entry 3: gap"),
+        (
+            {"floors_damaged": "gone"},
+            "floors-damaged: no updates until this device is enrolled again: gone",
+        ),
         ({"outbox_dropped": 5}, "outbox-full: old figures and results are being dropped"),
         ({"refreshed": 0.0, "time_floor": 8 * DAY, "started": 8.5 * DAY}, "catalogue-stale: not refreshed for 36 h"),
     ],

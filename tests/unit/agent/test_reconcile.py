@@ -111,7 +111,15 @@ def test_what_trust_refused_is_asked_again_only_under_a_new_assignment():
 def test_after_a_restart_the_committed_version_serves_first_and_the_attempt_goes_on(phase, steps):
     made = record(committed=release(1), attempt=attempt(2, phase))
     assert decide(assigned(spec(2)), made) == ["start", *steps]
-    assert decide(None, made) == ["start", *steps]
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_without_assignment_only_what_served_before_serves_again(phase):
+    """Expired, or its key disowned: nothing that never ran here begins to run by it."""
+    made = record(committed=release(1), attempt=attempt(2, phase))
+    goes_on = FORWARD[2:] if phase in {Phase.SWITCH, Phase.SOAK} else []
+    assert decide(None, made) == ["start", *goes_on]
+    assert decide(assigned(spec(2), expires=0.0), made) == ["start", *goes_on]
 
 
 def test_attempt_for_something_no_longer_wanted_is_taken_back_without_blame():

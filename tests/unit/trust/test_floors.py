@@ -51,8 +51,8 @@ def test_time_is_the_later_of_clock_and_floor():
 
 
 def test_older_assignment_changes_nothing():
-    now = floors.raise_assignment(Floors(), sequence=5, digest="a")
-    assert floors.raise_assignment(now, sequence=4, digest="b") == now
+    now = floors.raise_assignment(Floors(), sequence=5, digest="a", keys=["k"])
+    assert floors.raise_assignment(now, sequence=4, digest="b", keys=["k"]) == now
 
 
 def test_catalogue_versions_count_under_the_same_online_keys_only():
@@ -67,7 +67,7 @@ def test_catalogue_versions_count_under_the_same_online_keys_only():
 
 def test_saved_floors_come_back():
     files = MemoryFiles()
-    now = committed(floors.raise_assignment(floors.raise_time(Floors(), 1.5), sequence=3, digest="d"), 7, 5)
+    now = committed(floors.raise_assignment(floors.raise_time(Floors(), 1.5), sequence=3, digest="d", keys=["k"]), 7, 5)
     floors.save(files, PATH, now)
     assert floors.load(files, PATH) == now
     assert files.modes[PATH] == 0o600

@@ -17,6 +17,7 @@ class Observed(Struct, frozen=True, kw_only=True):
     started: float = 0.0
     crash_loops: tuple[str, ...] = ()  # workloads
     history_broken: str = ""
+    floors_damaged: str = ""
     outbox_dropped: int = 0
 
 

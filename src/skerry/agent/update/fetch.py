@@ -26,10 +26,7 @@ class Fetch(Step):
     ensures: ClassVar[frozenset[Fact]] = frozenset({Fact.PERMITTED, Fact.STORED})
 
     def apply(self, context: Context) -> None:
-        try:
-            context.permits.refresh()
-        except CatalogueRefused as error:
-            raise StepRefused(str(error.fields["reason"]), str(error)) from error
+        context.permits.refresh()  # a catalogue that is refused says nothing of this bundle: try again later
         entry = permitted_entry(context)
         try:
             manifest = self._manifest(context, entry)

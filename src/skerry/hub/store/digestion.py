@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from skerry.wire.v1.device import LARGEST_SEQUENCE
 from skerry.wire.v1.report import (
     DeviceReport,
     FiguresReport,
@@ -16,7 +17,6 @@ from skerry.wire.v1.report import (
 )
 
 MAX_DOUBTS = 10
-LARGEST_SEQUENCE = 2**53  # above it JSON readers disagree; a device that claims more is lying about itself
 
 
 def following(reports: Iterable[Report], through: int) -> tuple[Report, ...]:

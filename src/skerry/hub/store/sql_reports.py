@@ -10,7 +10,7 @@ from sqlalchemy import Row, func, insert, select, update
 
 from skerry.hub.domain.devices import LatestFigures, WorkloadStatus
 from skerry.hub.store.database import Database, Transaction
-from skerry.hub.store.digestion import LARGEST_SEQUENCE, MAX_DOUBTS, Digest, following
+from skerry.hub.store.digestion import MAX_DOUBTS, Digest, following
 from skerry.hub.store.documents import dump, load, plain
 from skerry.hub.store.sql_devices import lock_device
 from skerry.hub.store.tables import (
@@ -22,6 +22,7 @@ from skerry.hub.store.tables import (
     reports,
     results,
 )
+from skerry.wire.v1.device import LARGEST_SEQUENCE
 from skerry.wire.v1.operator import StoredResult
 from skerry.wire.v1.report import FiguresReport, HistoryEntry, Report, ResultReport, WorkloadReport, WorkloadState
 

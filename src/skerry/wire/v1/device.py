@@ -23,6 +23,9 @@ ASSIGNMENT_KEYS_TARGET = "hub/assignment-keys.json"
 
 CLIENT_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
+LARGEST_SEQUENCE = 2**53
+"""No sequence or release number reaches it: above it JSON readers disagree."""
+
 
 class Accelerator(Struct, frozen=True, kw_only=True):
     kind: str
@@ -85,7 +88,7 @@ def target_path(line: str, model: str, version: str) -> str:
 
 
 class WorkloadSpec(Struct, frozen=True, kw_only=True):
-    name: str
+    name: str  # by the rule of bundle names: it becomes a file name on the device
     bundle: BundleRef
     soak_seconds: float = 30.0
     rollout: str = ""  # id of the rollout that asked for it, echoed in reports; empty for a direct assignment

@@ -3,7 +3,9 @@
 
 import http.client
 import json
+import resource
 import signal
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -267,6 +269,27 @@ def test_memory_with_a_1_mb_model_stays_in_its_budget(tmp_path, listener, capsys
     assert resident <= 90
 
 
+def test_more_connections_than_file_descriptors_are_survived(bundle, listener):
+    with RunnerProcess(bundle, listener, figures_seconds=0.1, probe_seconds=0.1) as runner:
+        connection = connect(runner.serve())
+        assert infer(connection)[0] == 200
+        resource.prlimit(runner.pid, resource.RLIMIT_NOFILE, (64, 64))
+        flood = [socket.create_connection(listener.getsockname()) for _ in range(200)]
+        try:
+            for _ in range(5):
+                runner.expect(Figures)
+            assert infer(connection)[0] == 200
+        finally:
+            for client in flood:
+                client.close()
+        for _ in range(5):
+            runner.expect(Figures)
+        late = connect(runner)
+        assert infer(late)[0] == 200
+        late.close()
+        connection.close()
+
+
 def test_only_the_listening_socket_and_the_control_channel_are_open_and_nothing_is_written(bundle, listener, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
@@ -274,10 +297,11 @@ def test_only_the_listening_socket_and_the_control_channel_are_open_and_nothing_
         runner.serve()
         open_files = [str(entry.readlink()) for entry in Path(f"/proc/{runner.pid}/fd").iterdir()]
         listening = str(Path(f"/proc/self/fd/{listener.fileno()}").readlink())
-        # Besides the two inherited sockets only the loop's own pair, which wakes it for signals and workers.
+        # Besides the two inherited sockets (one of them twice) only the loop's own pair, which wakes it for signals and workers.
         assert listening in open_files
-        assert sum(name.startswith("socket:") for name in open_files) <= 4
-        assert not [name for name in open_files if name.startswith("/") and not name.startswith("/dev/")]
+        assert sum(name.startswith("socket:") for name in open_files) <= 5
+        files = [name for name in open_files if name.startswith("/") and not name.startswith("/dev/")]
+        assert files == [f"/proc/{runner.pid}/statm"]
         runner.send(Drain())
         runner.expect(Drained)
         assert runner.wait() == 0

@@ -3,6 +3,7 @@
 
 import json
 import struct
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -248,4 +249,4 @@ def sent(parts):
 def test_how_the_bytes_arrive_changes_nothing(data, cuts):
     """A pipeline read in other pieces has the same answers: what is one request does not depend on timing."""
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    assert sent([data[a:b] for a, b in zip(edges, edges[1:], strict=False)]) == sent([data])
+    assert sent([data[a:b] for a, b in pairwise(edges)]) == sent([data])

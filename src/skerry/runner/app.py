@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Callable
 from typing import Final
 
 from skerry import __version__
@@ -58,6 +59,7 @@ class ServingRunner:
         self._server = HttpServer(self._endpoints.handle, now=clock.monotonic)
         self._probes = Probes(loaded, self._served, outcome.agreed, ask=self._endpoints.ask, clock=clock)
         self._results = results.ResultQueue(entropy.token(_EVENT_ID_BYTES).hex())
+        self._window_began = clock.monotonic()
         self._control: Control | None = None
         self._stop = asyncio.Event()
         self._gone = asyncio.Event()  # the agent, or our side of the channel
@@ -69,7 +71,8 @@ class ServingRunner:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         _, control = await loop.create_unix_connection(
-            lambda: Control(blocking.lines, self._command, self._agent_gone), sock=blocking.socket
+            lambda: Control(blocking.lines, self._command, self._agent_gone),
+            sock=blocking.socket.dup(),  # the loop closes its own; should it end by a defect, the agent is still told
         )
         self._control = control
         await self._server.start(_listener(self._start.listen_fd))
@@ -83,7 +86,10 @@ class ServingRunner:
         for command in blocking.early:
             self._command(command)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._report_figures()), group.create_task(self._probe())]
+            tasks = [
+                group.create_task(_every(self._start.figures_seconds, self._figures_due)),
+                group.create_task(_every(self._start.probe_seconds, self._probes.tick)),
+            ]
             await self._stop.wait()
             await self._server.drain(linger=self._start.linger_seconds)
             for task in tasks:
@@ -121,11 +127,9 @@ class ServingRunner:
         if not self._stop.is_set():
             _logger.warning("the agent is gone; serving on until SIGTERM")
 
-    async def _report_figures(self) -> None:
-        while True:
-            began = self._clock.monotonic()
-            await asyncio.sleep(self._start.figures_seconds)
-            self._send_figures(self._clock.monotonic() - began)
+    def _figures_due(self) -> None:
+        began, self._window_began = self._window_began, self._clock.monotonic()
+        self._send_figures(self._window_began - began)
 
     def _send_figures(self, seconds: float) -> None:
         window = self._served.counters.take_window()
@@ -143,14 +147,9 @@ class ServingRunner:
         if self._control is not None:
             self._control.send(event)
 
-    async def _probe(self) -> None:
-        while self._start.probe_seconds > 0:
-            await asyncio.sleep(self._start.probe_seconds)
-            self._probes.tick()
-
     async def _hand_over(self, control: Control) -> None:
         """Results are the agent's once it has acknowledged them; an agent that does not is not waited for for ever."""
-        self._send_figures(0.0)
+        self._figures_due()
         self._settle_results()
         await _within(self._handed_over, _ACK_SECONDS)
         control.send(Drained(unsent=self._results.unacknowledged + self._results.dropped))
@@ -163,6 +162,16 @@ class ServingRunner:
             self._handed_over.set()
         else:
             self._handed_over.clear()
+
+
+async def _every(seconds: float, action: Callable[[], None]) -> None:
+    """Never when `seconds` is 0. What goes wrong in one turn must not end a runner that answers its clients."""
+    while seconds > 0:
+        await asyncio.sleep(seconds)
+        try:
+            action()
+        except Exception:  # the outermost frame of every turn
+            _logger.exception("not done this time")
 
 
 async def _within(event: asyncio.Event, seconds: float) -> None:

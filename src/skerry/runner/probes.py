@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
+from typing import Final
 
 from skerry.effects import Clock
 from skerry.errors import Overloaded
@@ -14,6 +15,9 @@ from skerry.runtime import selftest
 from skerry.serve import requests
 from skerry.serve.inference import Answered, Call, Refused, Served
 from skerry.serve.schedule import Crashed
+
+_PATIENCE_SECONDS: Final = 10.0
+_PATIENCE_RUNS: Final = 50  # there may be that many requests before it
 
 Ask = Callable[[Served, Call, Callable[[Answered | Refused | Crashed], None]], None]
 
@@ -26,24 +30,34 @@ class Probes:
         self._served = served
         self._ask = ask
         self._clock = clock
+        self._patience = _PATIENCE_SECONDS + _PATIENCE_RUNS * served.cost
         self._turns = cycle(agreed)
         self._possible = bool(agreed)
         self._asked = False  # one is under way
+        self._overdue_at = 0.0
         self._seen = -1
 
     def tick(self) -> None:
-        """Ask the next sample unless clients were answered since the last tick or a probe is still under way."""
+        """Ask the next sample unless clients were answered since the last tick or a probe is still under way.
+
+        When neither clients nor a probe are answered for long, the model hangs: then every tick counts a failed probe.
+        """
         counters = self._served.counters
         live = counters.answered + counters.failed.total()
         quiet, self._seen = live == self._seen, live
-        if quiet and self._possible and not self._asked:
+        if not quiet or not self._possible:
+            return
+        if not self._asked:
             self._probe(next(self._turns))
+        elif self._clock.monotonic() > self._overdue_at:
+            counters.probe(self._patience, right=False)
 
     def _probe(self, index: int) -> None:
         inputs = selftest.feed(self._loaded.samples, index, self._loaded.engine)
         body, head = requests.encode(inputs, self._served.signature)
         call = Call(body=body, header_length=head, received=self._clock.monotonic())
         self._asked = True
+        self._overdue_at = call.received + self._patience
         try:
             self._ask(self._served, call, partial(self._finish, index, call))
         except Overloaded:  # then it is not idle

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
+from msgspec.json import encode
+
 from skerry.bundle.manifest import Egress
 from skerry.runtime.datatypes import Array
 from skerry.wire.v1.runner import Result
@@ -15,6 +17,10 @@ from skerry.wire.v1.runner import Result
 Value = float | int | str | bool
 
 _LIMIT: Final = 10_000
+_MAX_BYTES: Final = 1024 * 1024 - 1
+"""A line of the wire may have 1 MiB. The agent hangs up on a longer one, so a client's long texts must not make one."""
+
+_MAX_REQUEST_ID: Final = 256
 
 
 def _value(value: object) -> Value:
@@ -38,7 +44,10 @@ def declared(outputs: Mapping[str, Array], egress: Egress) -> dict[str, list[Val
 
 
 class ResultQueue:
-    """`prefix` makes event ids unique over all runner processes. Beyond `limit` unacknowledged results new ones are dropped."""
+    """`prefix` makes event ids unique over all runner processes.
+
+    Beyond `limit` unacknowledged results new ones are dropped, as is one too large for a message to the agent.
+    """
 
     def __init__(self, prefix: str, *, limit: int = _LIMIT) -> None:
         self._prefix = prefix
@@ -52,15 +61,21 @@ class ResultQueue:
         return len(self._unacknowledged)
 
     def make(self, outputs: dict[str, list[Value]], *, at: float, request_id: str) -> Result | None:
-        """The next result to send; None when there is no room for it."""
-        if len(self._unacknowledged) >= self._limit:
+        """The next result to send; None when there is no room for it. A request id of over 256 characters is left out."""
+        n = self._last + 1
+        result = Result(
+            n=n,
+            event_id=f"{self._prefix}-{n}",
+            at=at,
+            outputs=outputs,
+            request_id=request_id if len(request_id) <= _MAX_REQUEST_ID else "",
+        )
+        if len(self._unacknowledged) >= self._limit or len(encode(result)) > _MAX_BYTES:
             self.dropped += 1
             return None
-        self._last += 1
-        self._unacknowledged.append(self._last)
-        return Result(
-            n=self._last, event_id=f"{self._prefix}-{self._last}", at=at, outputs=outputs, request_id=request_id
-        )
+        self._last = n
+        self._unacknowledged.append(n)
+        return result
 
     def acknowledge(self, through: int) -> None:
         while self._unacknowledged and self._unacknowledged[0] <= through:

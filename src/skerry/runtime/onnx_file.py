@@ -15,6 +15,7 @@ from skerry.errors import ModelFileError
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES: Final = 10
+_TAG_END: Final = 1 << 32
 _MAX_DEPTH: Final = 64
 
 _MODEL_IR_VERSION, _MODEL_GRAPH, _MODEL_OPSET = 1, 7, 8
@@ -55,6 +56,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
+        if tag >= _TAG_END:  # protobuf would take the lower 32 bits: another field than we see
+            raise _Malformed
         kind = tag & 7
         if kind == _VARINT:
             value, at = _varint(data, at)

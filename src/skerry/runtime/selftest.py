@@ -10,9 +10,11 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
+from tokenize import TokenError
 from typing import Any, Final, cast
 
 import numpy as np
@@ -27,6 +29,17 @@ _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the first date a zip can hold; a real o
 _MAX_ARRAYS: Final = 64
 _MAX_BYTES: Final = 256 * 1024 * 1024
 _NPY_1_0: Final = (1, 0)
+_UNREADABLE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    SyntaxError,  # numpy reads the header of an array with Python's own parser
+    TokenError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +106,7 @@ def decode_samples(data: bytes) -> Samples:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             arrays = _members(archive)
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except _UNREADABLE as error:
         raise _bad(str(error) or type(error).__name__) from error
     count = _count(arrays)
     return Samples(
@@ -122,7 +135,7 @@ def _array(name: str, content: bytes) -> Array:
     if npy.read_magic(stream) != _NPY_1_0:
         raise _bad(f"{name}: npy version is not 1.0")
     shape, fortran, dtype = npy.read_array_header_1_0(stream)
-    if dtype.hasobject or fortran or (dtype.kind != "S" and name_of(dtype) is None):
+    if dtype.hasobject or fortran or not dtype.itemsize or (dtype.kind != "S" and name_of(dtype) is None):
         raise _bad(f"{name}: arrays of {dtype} are not accepted")
     body = memoryview(content)[stream.tell() :]
     if math.prod(shape) * dtype.itemsize != len(body):

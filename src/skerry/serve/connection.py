@@ -11,6 +11,7 @@ import asyncio
 import socket
 from collections import deque
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import partial
 from http import HTTPStatus
 from io import SEEK_END, BytesIO
@@ -34,6 +35,7 @@ class Limits:
     head_bytes: int = 32 * 1024
     headers: int = 100
     connections: int = 512
+    refusals: int = 128  # connections more that are told there are too many
     idle_seconds: float = 75.0
     request_seconds: float = 60.0  # from a request's first byte to its last
     write_seconds: float = 30.0  # without the client taking anything of its answer
@@ -49,6 +51,14 @@ _HEAD_TOO_LARGE: Final = _plain_refusal(
 _NO_PROXY: Final = _plain_refusal(HTTPStatus.BAD_REQUEST, "CONNECT is for proxies, and this is none")
 
 
+class Room(Enum):
+    """Whether there is room for one more connection."""
+
+    FREE = auto()
+    FULL = auto()
+    FLOODED = auto()  # not even for telling so: each refusal holds a file descriptor until the client has read it
+
+
 class Host(Protocol):
     """What a connection needs of the server it belongs to."""
 
@@ -58,8 +68,8 @@ class Host(Protocol):
 
     def handle(self, request: HttpRequest, reply: Reply) -> None: ...
 
-    def opened(self, connection: Connection) -> bool:
-        """False when there are too many already."""
+    def opened(self, connection: Connection) -> Room:
+        """Called first, whatever the answer."""
 
     def closed(self, connection: Connection) -> None: ...
 
@@ -130,8 +140,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         _send_at_once(transport.get_extra_info("socket"))
-        if not self._host.opened(self):
+        room = self._host.opened(self)
+        if room is Room.FULL:
             self._refuse(_plain_refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections"))
+        elif room is Room.FLOODED:
+            self._finished = True
+            self._transport.abort()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._transport = None

@@ -49,8 +49,8 @@ def decode_tensor(name: str, datatype: str, shape: tuple[int, ...], data: Raw) -
     depth = _depth(view)
     if not 1 <= depth <= _MAX_DEPTH:
         raise InferenceRequestInvalid(problem=f"input {name}: data must be an array of at most {_MAX_DEPTH} levels")
-    if datatype != "BYTES" and math.prod(shape):  # counted before each value becomes an object of 24 bytes and more
-        _check_count(name, bytes(view).count(b",") + 1, shape)
+    if datatype != "BYTES":
+        _check_count(name, view, math.prod(shape), shape)
     try:
         values = _decoder(_ELEMENT.get(datatype, int), depth).decode(view)
         array = _array(values, datatype)
@@ -59,9 +59,9 @@ def decode_tensor(name: str, datatype: str, shape: tuple[int, ...], data: Raw) -
     return _shaped(name, array, shape, nested=depth > 1)
 
 
-def _check_count(name: str, values: int, shape: tuple[int, ...]) -> None:
-    """More values than the shape has; fewer are found out later."""
-    if values > math.prod(shape):
+def _check_count(name: str, data: memoryview, count: int, shape: tuple[int, ...]) -> None:
+    """More values than `shape` has are refused before each of them becomes an object of 24 bytes and more."""
+    if count and (values := bytes(data).count(b",") + 1) > count:
         raise InferenceRequestInvalid(problem=f"input {name}: {values} values do not fit shape {list(shape)}")
 
 

@@ -8,7 +8,7 @@ import logging
 import socket
 from collections.abc import Callable
 
-from skerry.serve.connection import Connection, Limits
+from skerry.serve.connection import Connection, Limits, Room
 from skerry.serve.message import HttpRequest, Reply
 
 _SWEEP_SECONDS = 0.25
@@ -67,11 +67,12 @@ class HttpServer:
         if self._sweeper is not None:
             self._sweeper.cancel()
 
-    def opened(self, connection: Connection) -> bool:
+    def opened(self, connection: Connection) -> Room:
         self._connections.add(connection)
         if self._draining:
             connection.drain()
-        return len(self._connections) <= self.limits.connections
+        over = len(self._connections) - self.limits.connections
+        return Room.FREE if over <= 0 else Room.FULL if over <= self.limits.refusals else Room.FLOODED
 
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)

@@ -87,3 +87,20 @@ def test_a_full_queue_is_no_failed_probe(bundle):
     world.rig.workers.limit = 0
     window = world.tick(3)
     assert (window.probes, window.errors) == (0, 0)
+
+
+def test_a_model_that_hangs_fails_a_probe_every_tick(bundle):
+    world = World(bundle, cost=1.0, hold=True)
+    world.tick()
+    assert world.tick(2).errors == 0
+    world.rig.clock.advance(61)
+    assert world.tick(2).errors == 2
+    assert world.served.counters.probe_errors == 2
+
+
+def test_a_probe_that_waits_behind_clients_is_no_error(bundle):
+    world = World(bundle, cost=1.0, hold=True)
+    world.tick(2)
+    world.rig.clock.advance(100)
+    world.answer_a_client()
+    assert world.tick().errors == 0

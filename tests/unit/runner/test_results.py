@@ -62,3 +62,19 @@ def test_acknowledged_results_make_room():
     assert event.n == 3
     queue.acknowledge(99)
     assert queue.unacknowledged == 0
+
+
+def test_a_result_that_no_message_can_carry_is_dropped_and_takes_no_number():
+    queue = ResultQueue("p")
+    assert queue.make({"text": ["a" * 2**20]}, at=0.0, request_id="") is None
+    assert (queue.unacknowledged, queue.dropped) == (0, 1)
+    [event] = made(queue, 1)
+    assert event is not None
+    assert event.n == 1
+
+
+def test_a_client_cannot_make_a_result_long_with_its_request_id():
+    queue = ResultQueue("p")
+    ids = ["i" * 256, "i" * 257, "\N{SNOWMAN}" * 2**20]
+    events = [queue.make({"label": [1]}, at=0.0, request_id=each) for each in ids]
+    assert [event.request_id for event in events if event is not None] == ["i" * 256, "", ""]

@@ -58,6 +58,23 @@ def test_external_data_hidden_in_a_branch_of_an_if_is_refused():
         OnnxEngine.load(model)
 
 
+def test_external_data_behind_an_oversized_field_tag_is_refused():
+    """Protobuf drops the upper bits of a tag, so the library would find the field that a naive reader passes over."""
+    model = onnx.load_model_from_string(affine())
+    outside(model.graph.initializer[0])
+    tensor = model.graph.initializer[0].SerializeToString()
+    plain, oversized = b"\x6a", b"\xea\x80\x80\x80\x10"  # external_data (13), and the same with bit 32 set
+    entry = model.graph.initializer[0].external_data[0].SerializeToString()
+    hidden = tensor.replace(plain + bytes([len(entry)]), oversized + bytes([len(entry)])).replace(b"\x70\x01", b"")
+    assert len(hidden) == len(tensor) + 2
+    graph = model.graph.SerializeToString()
+    graph_hidden = graph.replace(bytes([len(tensor)]) + tensor, bytes([len(hidden)]) + hidden)
+    model.ClearField("graph")
+    data = model.SerializeToString() + b"\x3a" + varint(len(graph_hidden)) + graph_hidden
+    with pytest.raises(ModelFileError, match="not an ONNX model"):
+        OnnxEngine.load(data)
+
+
 def test_a_model_without_operator_set_is_refused():
     model = onnx.load_model_from_string(affine())
     del model.opset_import[:]

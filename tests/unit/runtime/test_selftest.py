@@ -84,6 +84,24 @@ def npy(array, **options):
     return buffer.getvalue()
 
 
+def header(text):
+    """An array file with this header and nothing behind it."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+NOTHING = "{'descr': 'S0', 'fortran_order': False, 'shape': (99999999999,)}"  # as many values as one likes in no bytes
+
+
+def damaged_deflate():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("in.x.npy", npy(X))
+        start = buffer.tell() - file.getinfo("in.x.npy").compress_size
+    content = bytearray(buffer.getvalue())
+    content[start] |= 7  # a block type that does not exist
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
@@ -97,6 +115,10 @@ def npy(array, **options):
         (archive(**{"in.x.npy": npy(X)[:-1], "out.y.npy": npy(X)}), "size does not match"),
         (archive(**{"in.x.npy": b"\x93NUMPY\x09\x00rubbish", "out.y.npy": npy(X)}), "npy version"),
         (archive(**{"in.x.npy": b"rubbish!", "out.y.npy": npy(X)}), "magic"),
+        (archive(**{"in.x.npy": header("{'descr':"), "out.y.npy": npy(X)}), "EOF"),
+        (archive(**{"in.x.npy": header("  x\n y"), "out.y.npy": npy(X)}), "indent"),
+        (archive(**{"in.x.npy": header(NOTHING), "out.y.npy": npy(X)}), "not accepted"),
+        (damaged_deflate(), "decompressing"),
         (archive(**{"evil.py": b"", "out.y.npy": npy(X)}), "unexpected entry evil.py"),
         (archive(**{f"in.{n}.npy": b"" for n in range(70)}), "more than 64 arrays"),
     ],

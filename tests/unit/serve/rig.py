@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from contracts.engine.models import affine
 from skerry.errors import Overloaded
 from skerry.runtime.onnx import OnnxEngine
-from skerry.serve.connection import Connection, Limits
+from skerry.serve.connection import Connection, Limits, Room
 from skerry.serve.endpoints import Endpoints, Gauges
 from skerry.serve.inference import Served
 from skerry.serve.protocol import ModelSignature
@@ -45,10 +45,14 @@ class MemoryTransport(asyncio.Transport):
         self.sent = b""
         self.closed = self.aborted = self.eof = self.reading_paused = False
         self.buffered = 0
+        self.full = None  # called by the next write, which is then more than the client takes
 
     def write(self, data):
         assert not self.eof
         self.sent += data
+        if self.full is not None:
+            self.buffered += len(data)
+            self.full()
 
     def writelines(self, parts):
         self.write(b"".join(parts))
@@ -143,7 +147,7 @@ class Rig:
 
     def opened(self, connection):
         self.open += 1
-        return self.open <= self.limits.connections
+        return Room.FREE if self.open <= self.limits.connections else Room.FULL
 
     def closed(self, connection):
         self.open -= 1

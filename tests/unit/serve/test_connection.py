@@ -279,14 +279,7 @@ def test_a_client_that_does_not_read_is_cut_off_and_not_answered_meanwhile():
 def test_an_answer_that_is_not_taken_is_given_up_in_time():
     """The transport says that it is full while the answer is being written."""
     rig = Rig(limits=Limits(write_seconds=10, idle_seconds=1000))
-    write = rig.transport.write
-
-    def full(data):
-        write(data)
-        rig.transport.buffered = 500
-        rig.connection.pause_writing()
-
-    rig.transport.write = full
+    rig.transport.full = rig.connection.pause_writing
     assert statuses(rig.send(LIVE)) == [200]
     assert not expired(rig, 9)
     assert expired(rig, 2)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
+import contextlib
 import socket
 import time
 from functools import partial
@@ -161,6 +162,24 @@ def test_more_connections_than_allowed(run):
             reader, writer = await server.connect()
             assert (await reader.read()).startswith(b"HTTP/1.1 503")
             await close(writer)
+            await ask(*first)
+            await close(first[1])
+
+    run(main())
+
+
+def test_a_flood_of_connections_is_cut_off_without_a_word_and_those_inside_are_served_on(run):
+    async def main():
+        async with Server(limits=Limits(connections=1, refusals=2)) as server:
+            first = await server.connect()
+            await ask(*first)
+            others = [await server.connect() for _ in range(10)]
+            told = 0
+            for reader, writer in others:
+                with contextlib.suppress(ConnectionError):
+                    told += (await reader.read()).startswith(b"HTTP/1.1 503")
+                writer.close()
+            assert told == 2
             await ask(*first)
             await close(first[1])
 

@@ -346,7 +346,14 @@ def test_json_as_deep_as_the_stack(refused):
 def test_compressed_archive(refused):
     import gzip
 
-    refused(gzip.compress(bundles.archive()), errors.TruncatedArchive)
+    refused(gzip.compress(bundles.archive()), errors.ArchiveRefused, match="no .skb archive")
+
+
+def test_another_file_given_by_mistake(refused):
+    """Nothing of its content is shown: a model's first bytes say nothing to anybody."""
+    refused(
+        b"\x08\x03pytorch" * 1000, errors.ArchiveRefused, match="^archive refused: the file: it is no .skb archive$"
+    )
 
 
 # --- tricks of the format ------------------------------------------------------------------------------------------------

@@ -212,6 +212,8 @@ class _Reader:
     def _header(self, expected: str) -> int:
         """Size of the next entry, which must be `expected`."""
         block = self._take(ustar.BLOCK, expected)
+        if expected == LAYOUT_PATH and not ustar.is_header(block):
+            raise ArchiveRefused(entry="the file", problem=f"it is no {SUFFIX} archive")
         if not block.strip(b"\0"):
             raise MissingEntry(entry=expected)
         entry = ustar.parse(block)

@@ -75,6 +75,11 @@ def header(name: str, size: int) -> bytes:
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
+def is_header(block: bytes) -> bool:
+    """Whether this is a tar header at all, undamaged."""
+    return block[257:262] == b"ustar" and _checksum(block) == block[148:156]
+
+
 def padding(size: int) -> int:
     """Bytes of zeros after a content of `size`."""
     return -size % BLOCK
@@ -84,7 +89,7 @@ def parse(block: bytes) -> Entry:
     """The entry of a header that is not the end mark. Raises the ArchiveRefused that names what is wrong with it."""
     name = _shown_name(block)
     if _checksum(block) != block[148:156]:
-        raise TruncatedArchive(entry=ascii(name))
+        raise TruncatedArchive(entry="an entry's header")  # its name may be anything: not shown
     _require_plain_file(name, block[156:157])
     _require_name(name, block)
     size = _size(name, block[124:136])

@@ -19,7 +19,7 @@ _state_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=params.Group)
 def command() -> None:
     """Join, run and inspect the agent of this device."""
 

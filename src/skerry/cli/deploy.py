@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import click
 
+from skerry.bundle.rules import name_problem
 from skerry.cli import params, rollout_parse
 from skerry.cli.get import pick_models
 from skerry.cli.hub_client import HubClient
@@ -12,6 +13,7 @@ from skerry.cli.render import Output, dump
 from skerry.cli.rollout_text import headline, plan_lines
 from skerry.cli.rollout_watch import follow, judge
 from skerry.cli.world import World
+from skerry.errors import RolloutRefused
 from skerry.wire.v1.operator import Gate, OnFailure, RolloutSpec, StageSpec
 
 _EPILOG = """\b
@@ -32,9 +34,21 @@ def _model(_: click.Context, __: click.Parameter, text: str) -> str:
     return rollout_parse.check_model_name(text)
 
 
+def _workload(_: click.Context, __: click.Parameter, text: str) -> str:
+    if problem := name_problem(text):
+        raise click.BadParameter(problem)
+    return text
+
+
 @click.command(epilog=_EPILOG)
 @click.argument("model", metavar="[LINE/]MODEL:VERSION", callback=_model)
-@click.option("--workload", required=True, metavar="NAME", help="What it runs as on each device.")
+@click.option(
+    "--workload",
+    required=True,
+    metavar="NAME",
+    callback=_workload,
+    help="What it runs as on each device, and in its URL.",
+)
 @click.option("--fleet", default="", metavar="NAME", help="To the devices of this fleet ...")
 @params.selector_option
 @click.option("--canary", type=click.IntRange(min=1), metavar="N", help="First N devices, then the rest.")
@@ -136,6 +150,8 @@ def _rehearse(hub: HubClient, spec: RolloutSpec, output: Output) -> None:
     pick_models(hub.models(), [spec.bundle])
     selector = hub.fleet(spec.fleet).selector if spec.fleet else spec.selector
     reached = [device for device in hub.devices(selector) if not device.revoked]
+    if not reached:
+        raise RolloutRefused(rollout=f"of {spec.bundle}", action="start", problem="no device matches")
     if output is not Output.TABLE:
         dump(spec, output)
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from skerry.bundle.archive import open_archive
+from skerry.bundle.archive import SUFFIX, open_archive
 from skerry.bundle.manifest import BundleConfig, File, Needs, TensorSpec, Variant
 from skerry.bundle.oci import Bundle
 from skerry.cli import params
@@ -26,7 +26,10 @@ def command(  # noqa: PLR0917 - click passes by name, except the world
 ) -> None:
     """Show everything about one thing, or about a bundle file."""
     if len(words) == 1 and not _names_a_thing(words):
-        show(open_archive(Path(words[0])), output)
+        path = Path(words[0])
+        if path.suffix != SUFFIX and not path.exists():
+            raise click.UsageError(f"no file {path}; describe takes a FILE.skb, or TYPE/NAME such as device/press-1")
+        show(open_archive(path), output)
         return
     from skerry.cli.describe_remote import describe_words
 

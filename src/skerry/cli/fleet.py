@@ -12,7 +12,7 @@ from skerry.cli.world import World
 from skerry.wire.v1.operator import FleetSpec
 
 
-@click.group()
+@click.group(cls=params.Group)
 def command() -> None:
     """Name a set of devices by their labels."""
 

@@ -59,8 +59,10 @@ class HubClient:
         return self._get("summary", Summary)
 
     def devices(self, selector: Mapping[str, str] | None = None) -> list[DeviceView]:
+        """By name."""
         wanted = ",".join(f"{key}={value}" for key, value in (selector or {}).items())
-        return list(self._all("devices", DeviceView, selector=wanted, limit=_PAGE))
+        found = self._all("devices", DeviceView, selector=wanted, limit=_PAGE)
+        return sorted(found, key=lambda device: (device.name, device.id))
 
     def device(self, name: str) -> DeviceView:
         """By id, else by name. Raises NotFound, or Conflict when two devices share the name."""

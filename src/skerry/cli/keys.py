@@ -40,7 +40,7 @@ _EPILOG = """\b
 """
 
 
-@click.group(epilog=_EPILOG)
+@click.group(cls=params.Group, epilog=_EPILOG)
 def command() -> None:
     """Make and look after the catalogue's keys."""
 

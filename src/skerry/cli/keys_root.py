@@ -24,7 +24,7 @@ _previous_option = click.option(
 _days_option = click.option("--days", type=int, default=int(ROOT_LIFETIME / DAY), show_default=True, help="Lifetime.")
 
 
-@click.group("root")
+@click.group("root", cls=params.Group)
 def root_group() -> None:
     """The root ceremony: create, sign, verify, rotate, adopt."""
 

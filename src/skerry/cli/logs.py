@@ -66,8 +66,9 @@ def body_text(body: Body) -> str:
         parts += [f"{name}={value}" for name, value in _optional(body) if value]
         return " ".join(parts)
     if isinstance(body, FiguresReport):
+        probes = f", {body.probes} probes" if body.probes else ""
         return (
-            f"{body.workload}: {body.requests} requests, {body.errors} errors in {body.window_seconds:g} s,"
+            f"{body.workload}: {body.requests} requests, {body.errors} errors{probes} in {body.window_seconds:.0f} s,"
             f" p50 {body.latency_p50_ms:.2f} ms, p95 {body.latency_p95_ms:.2f} ms"
         )
     if isinstance(body, ResultReport):

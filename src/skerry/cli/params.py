@@ -17,8 +17,18 @@ from skerry.errors import NotConfirmed
 
 Function = Callable[..., Any]
 
+_SENTENCE = 1000
 KINDS = ("device", "fleet", "model", "rollout", "user", "result")
 _ALIASES = {alias: kind for kind in KINDS for alias in (kind, kind + "s")} | {"dev": "device", "ro": "rollout"}
+
+
+class Group(click.Group):
+    """Lists its commands with their whole first sentence: click itself cuts it off to fit a line."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, self.commands[name].get_short_help_str(limit=_SENTENCE)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 class Duration(click.ParamType[float]):
@@ -65,7 +75,7 @@ def parse_references(words: Sequence[str]) -> tuple[str, list[str]]:
     kinds = {parse_kind(kind) for kind, _, _ in split}
     if len(kinds) > 1:
         raise click.UsageError("name things of one type at a time")
-    return kinds.pop(), [name for _, slash, name in split if slash]
+    return kinds.pop(), [name for _, _, name in split if name]
 
 
 def _labels(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:

@@ -17,7 +17,7 @@ _timeout_option = click.option("--timeout", type=params.DURATION, help="Stop wat
 _ONE_FORM = (Output.TABLE, Output.JSON, Output.YAML)
 
 
-@click.group()
+@click.group(cls=params.Group)
 def command() -> None:
     """Watch and steer rollouts."""
 

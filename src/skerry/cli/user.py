@@ -12,7 +12,7 @@ from skerry.cli.world import World
 from skerry.wire.v1.operator import Role
 
 
-@click.group()
+@click.group(cls=params.Group)
 def command() -> None:
     """Give people and programs their own tokens."""
 

@@ -48,6 +48,7 @@ class EnrolmentRefused(HubError):
 class RolloutRefused(HubError):
     code = "SKY-5007"
     template = "rollout {rollout} cannot {action}: {problem}"
+    advice = "What stands in the way is in `skerry get devices`, `skerry get models` or `skerry get rollouts`."
 
 
 class RangeUnsatisfiable(HubError):

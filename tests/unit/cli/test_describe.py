@@ -66,6 +66,12 @@ def test_a_file_that_is_not_there(tmp_path, capsys):
     assert "SKY-7007" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("word", ["press-1", "devices", "device/"])
+def test_a_word_that_names_nothing_is_told_how(word, capsys):
+    assert run(["describe", word]) == 2
+    assert "TYPE/NAME" in capsys.readouterr().err
+
+
 def test_words_that_name_a_thing_go_to_the_hub(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("SKERRY_HUB", raising=False)

@@ -127,7 +127,7 @@ def test_watch_prints_what_changed(shell):
     shell.on_wait = stop
     ran = shell("get devices --watch")
     assert ran.code == 130
-    assert [line.split()[0] for line in ran.out.splitlines()] == ["NAME", "press-1", "b", "NAME", "press-1"]
+    assert [line.split()[0] for line in ran.out.splitlines()] == ["NAME", "b", "press-1", "NAME", "press-1"]
 
 
 def test_fleet_set(shell):

@@ -27,6 +27,7 @@ def test_what_is_no_label(text):
         (["device", "device/a"], ("device", ["a"])),
         (["model/body-shop/weld:1.5"], ("model", ["body-shop/weld:1.5"])),
         (["models", "body-shop/weld:1.5"], ("model", ["body-shop/weld:1.5"])),
+        (["device/"], ("device", [])),
         (["Rollouts"], ("rollout", [])),
     ],
 )

@@ -65,6 +65,22 @@ def test_deploy_dry_run_checks_and_changes_nothing(shell):
     assert {call.method for call in shell.hub.calls} == {"GET"}
 
 
+def test_deploy_dry_run_finds_that_nobody_would_get_it(shell):
+    shell.hub.on("GET", "/api/v1/models", page(model()))
+    shell.hub.on("GET", "/api/v1/fleets/body-shop", FleetView(name="body-shop", selector={}, devices=1))
+    shell.hub.on("GET", "/api/v1/devices", page(device("x", revoked=True)))
+    ran = shell(f"{DEPLOY} --dry-run")
+    assert ran.code == 1
+    assert "no device matches" in ran.err
+
+
+def test_a_workload_that_is_no_name_is_refused_here(shell):
+    ran = shell("deploy weld-defect:1.5.1 --workload ../evil -l line=a")
+    assert ran.code == 2
+    assert "'../evil' is not a name" in ran.err
+    assert shell.hub.calls == []
+
+
 def test_deploy_dry_run_finds_the_model_missing(shell):
     shell.hub.on("GET", "/api/v1/models", page(model("1.0.0")))
     ran = shell(f"{DEPLOY} --dry-run")

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Row, func, select, update
 
 from skerry.errors import Conflict, NotFound, StaleVersion
+from skerry.hub.domain.access import Note
 from skerry.hub.domain.catalogue import BundleRecord, CatalogueFile
 from skerry.hub.store.database import Database, Transaction
 from skerry.hub.store.tables import bundles, catalogue_files
@@ -33,7 +34,7 @@ class SqlCatalogue:
         async with self._db.read() as connection:
             row = (await connection.execute(select(bundles).where(bundles.c.digest == digest))).one_or_none()
         if row is None:
-            raise NotFound(kind="bundle", name=digest)
+            raise NotFound(kind="model", name=digest)
         return _bundle(row)
 
     async def find_bundle(self, *, model: str, version: str, line: str = "") -> BundleRecord:
@@ -44,7 +45,7 @@ class SqlCatalogue:
             rows = (await connection.execute(query.order_by(bundles.c.line))).all()
         name = f"{line}/{model}:{version}" if line else f"{model}:{version}"
         if not rows:
-            raise NotFound(kind="bundle", name=name)
+            raise NotFound(kind="model", name=name)
         if len(rows) > 1:
             lines = ", ".join(row.line for row in rows)
             raise Conflict(
@@ -65,8 +66,10 @@ class SqlCatalogue:
         async with self._db.write() as tx:
             await quarantine_bundle(tx, digest, reason, now)
 
-    async def put_catalogue_files(self, files: Sequence[CatalogueFile], *, expect: Mapping[str, int]) -> None:
-        async with self._db.write() as tx:
+    async def put_catalogue_files(
+        self, files: Sequence[CatalogueFile], *, expect: Mapping[str, int], note: Note | None = None
+    ) -> None:
+        async with self._db.write(note) as tx:
             for name, version in sorted(expect.items()):
                 newest = select(func.max(catalogue_files.c.version)).where(catalogue_files.c.name == name)
                 if ((await tx.execute(newest)).scalar_one() or 0) != version:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from skerry.errors import StateDamaged
 from skerry.trust import chain, dsse, floors
-from skerry.trust.assignment import Refused, decide_assignment
+from skerry.trust.assignment import MAX_WORKLOADS, Accepted, Refused, decide_assignment
 from skerry.wire.v1.device import (
     ASSIGNMENT_KEYS_TARGET,
     ASSIGNMENT_TYPE,
@@ -53,6 +53,60 @@ def test_workload_name_climbs_out_of_the_state_folder(owner, victim, ref, name):
     assert victim.follow(envelope) == "malformed"
     assert victim.installed() == []
     assert victim.floors().assignment_sequence == 0
+
+
+@pytest.mark.parametrize(
+    "digest", ["sha256:..", "sha256:../workloads", "../..", "", "sha256:" + "A" * 64, "sha256:" + "a" * 64 + "\n"]
+)
+def test_digest_climbs_out_of_the_bundles_folder(owner, victim, ref, digest):
+    """A thief of the hub's key: undoing a refused bundle would remove whatever folder its digest points to."""
+    crooked = msgspec.structs.replace(ref, digest=digest)
+    assert victim.follow(owner.assign(crooked)) == "malformed"
+    assert victim.floors().assignment_sequence == 0
+
+
+@pytest.mark.parametrize("number", [2**53, 2**63, 2**70, -1])
+def test_numbers_no_database_or_history_can_hold(owner, victim, ref, number):
+    assert victim.follow(owner.assign(ref, sequence=number)) == "malformed"
+    assert victim.follow(owner.assign(msgspec.structs.replace(ref, release_seq=number))) == "malformed"
+    assert victim.floors().assignment_sequence == 0
+
+
+def test_more_workloads_than_a_device_can_mean(owner, victim, ref):
+    assert victim.follow(owner.assign(*[ref] * (MAX_WORKLOADS + 1))) == "malformed"
+    most = owner.assign(*[ref] * MAX_WORKLOADS)
+    keys = msgspec.json.decode(keys_file(owner.hub_key), type=AssignmentKeys)
+    decision = decide_assignment(most, keys=keys, device_id=DEVICE, floors=floors.Floors(), now=NOW)
+    assert isinstance(decision, Accepted)
+
+
+def test_sequence_run_up_by_a_thief_ends_with_the_stolen_key(owner, victim, ref):
+    """The thief leaves no number for the honest hub. Once the catalogue names another key, what the old one said counts no more."""
+    thief = owner.hub_key
+    assert victim.follow(owner.assign(sequence=2**53 - 1)) == INSTALLED
+    assert victim.follow(owner.assign(ref, sequence=8)) == "replayed"
+    owner.hub_key = Ed25519PrivateKey.generate()
+    owner.repository.add_target(ASSIGNMENT_KEYS_TARGET, keys_file(owner.hub_key))
+    owner.repository.publish("targets")
+    assert victim.follow(owner.assign(sequence=2**53 - 1, key=thief)) == "unknown-key"
+    assert victim.follow(owner.assign(ref, sequence=8)) == INSTALLED
+    assert victim.follow(owner.assign(sequence=7)) == "replayed"
+
+
+def test_replay_while_two_keys_are_named(owner, victim):
+    """A second key, and its going, bring nothing back that was signed by the first one."""
+    first, second = owner.hub_key, Ed25519PrivateKey.generate()
+    old = owner.assign(sequence=1)
+    assert victim.follow(owner.assign(sequence=4)) == INSTALLED
+    owner.repository.add_target(ASSIGNMENT_KEYS_TARGET, keys_file(first, second))
+    owner.repository.publish("targets")
+    assert victim.follow(owner.assign(sequence=3, key=second)) == "replayed"
+    assert victim.follow(owner.assign(sequence=6, key=second)) == INSTALLED
+    assert victim.follow(owner.assign(sequence=5)) == "replayed"
+    owner.repository.add_target(ASSIGNMENT_KEYS_TARGET, keys_file(first))
+    owner.repository.publish("targets")
+    assert victim.follow(old) == "replayed"
+    assert victim.follow(owner.assign(sequence=5)) == INSTALLED
 
 
 def test_assignment_replayed(owner, victim, ref):

@@ -17,7 +17,8 @@ from tuf.api.metadata import DelegatedRole, Delegations, Targets
 from skerry.errors import CatalogueRefused, HubUnreachable, RoadError
 from skerry.testing.repository import DAY, Repository, meta, signed_bytes
 from skerry.trust.fetcher import HttpFetcher
-from support.victim import INSTALLED, NOW
+from skerry.wire.v1.device import ASSIGNMENT_KEYS_TARGET
+from support.victim import INSTALLED, NOW, keys_file
 
 
 def edited(data, change, *, keys=()):
@@ -125,6 +126,21 @@ def test_metadata_wiped_and_old_repository_replayed(owner, victim):
         catalogue.entry("vision/digits/1.0.0.json")
     with pytest.raises(CatalogueRefused):  # nor by the side door
         victim.catalogue().open_offline(victim.floors())
+
+
+def test_targets_rolled_back_after_a_wipe_with_stolen_online_keys(owner, victim):
+    """The thief may freshly sign that the old targets, which name a disowned assignment key, are the newest."""
+    repository = owner.repository
+    stolen, owner.hub_key = owner.hub_key, Ed25519PrivateKey.generate()
+    repository.add_target(ASSIGNMENT_KEYS_TARGET, keys_file(owner.hub_key))
+    repository.publish("targets")
+    victim.refresh()
+    shutil.rmtree(victim.metadata)
+    repository.targets.version -= 1
+    repository.publish_snapshot()
+    repository.publish_timestamp()
+    assert victim.refused() == "rollback"
+    assert victim.follow(owner.assign(sequence=9, key=stolen)) == "rollback"
 
 
 def test_root_rolled_back_after_a_wipe(owner, victim):

@@ -43,7 +43,8 @@ class Permits:
         policy: InstallPolicy | None = None,
     ) -> None:
         """Floors that are gone or damaged are no reason not to serve, but every question is answered by that DeviceError:
-        a device does not start again from zero by itself."""
+        a device does not start again from zero by itself.
+        """
         self._catalogue = catalogue
         self._files = files
         self._path = layout.floors

@@ -159,11 +159,11 @@ class Store:
         self._files.remove_tree(self.folder(digest))
 
     def _sweep(self, name: str) -> None:
-        """Something in the bundles' folder: a marker or the bundle it stands for, or a write that a crash cut short."""
+        """A marker with the bundle it stands for, or a write that a crash cut short. What else there is, is not ours."""
         stem = name.removesuffix(".json")
         if is_digest(f"sha256:{stem}"):
             self.drop(f"sha256:{stem}")
-        else:
+        elif name.startswith("."):
             self._files.remove(self._layout.bundles / name)
 
     def collect(self, keep: Collection[str]) -> int:

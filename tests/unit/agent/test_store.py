@@ -8,7 +8,8 @@ import pytest
 from skerry.agent.state import Layout
 from skerry.agent.store import Marker, Store, StoredFile
 from skerry.bundle.digest import digest_of
-from skerry.errors import DigestMismatch, StateDamaged
+from skerry.effects.disk import DiskFiles
+from skerry.errors import DigestMismatch, ManifestError, StateDamaged
 from skerry.testing.files import MemoryFiles
 from support import bundles
 
@@ -94,6 +95,31 @@ def test_collect_keeps_what_is_wanted_and_nothing_else(store, files):
     assert store.flaw(BUNDLE, "fp32") == ""
     store.collect(set())
     assert files.paths() == ()
+
+
+def test_collect_clears_a_write_that_was_cut_short(tmp_path):
+    """It lies beside the markers under a name of its own; on a real disk it is a file where folders are expected."""
+    disk = DiskFiles()
+    layout = Layout(tmp_path)
+    unpacked(Store(disk, layout))
+    cut = layout.bundles / f".{BUNDLE[7:]}.json.0a1b2c3d.new"
+    cut.write_bytes(b"{")
+    (layout.bundles / "lost+found").mkdir()
+    Store(disk, layout).collect({BUNDLE})
+    assert not cut.exists()
+    assert (layout.bundles / "lost+found").is_dir()
+    assert Store(disk, layout).flaw(BUNDLE, "fp32") == ""
+
+
+@pytest.mark.parametrize("digest", ["sha256:..", "..", "sha256:../workloads", ""])
+def test_only_digests_become_paths(tmp_path, digest):
+    precious = tmp_path / "device.json"
+    precious.write_text("{}")
+    store = Store(DiskFiles(), Layout(tmp_path))
+    for act in (store.drop, store.has, store.restart, store.marker):
+        with pytest.raises(ManifestError):
+            act(digest)
+    assert precious.exists()
 
 
 def test_collect_keeps_a_bundle_that_is_still_being_fetched(store):

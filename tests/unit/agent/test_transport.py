@@ -4,6 +4,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace
 
 from skerry.agent.identity import Identity
 from skerry.agent.transport import Backoff, HubRoad
@@ -139,6 +140,37 @@ def test_refusals_keep_their_code():
     hub.serve("GET", "/blobs/", Answer(status=502, body=b"<html>proxy</html>"))
     with pytest.raises(UnexpectedReply):
         hub.road.blob("sha256:aa")
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"code":"\xff","message":"m"}',
+        b'{"code":"SKY-5004","message":"m","fields":{"self":1,"kind":"x","name":"y"}}',
+        b'{"code":"SKY-5099","message":"m","fields":{"self":1}}',
+        b'{"code":"a","message":"m","fields":' + b'{"a":' * 100_000,
+        b'{"through":' + b"[" * 100_000,
+        b'{"through":"\xff"}',
+    ],
+)
+def test_nothing_a_hub_says_is_more_than_a_bad_answer(status, body):
+    """Anything else would end the agent, again after every start."""
+    hub = Hub()
+    hub.serve("POST", "/reports", Answer(status=status, body=body))
+    with pytest.raises((HubError, UnexpectedReply)):
+        hub.road.report(ReportBatch(reports=()))
+
+
+@pytest.mark.parametrize(
+    "date", ["", "x", "Thu, 01 Jan 0001 00:00:00 +9999", "Thu, 32 Jan 9999 99:99:99 GMT", "1 2 3 4 5"]
+)
+def test_date_that_is_none_does_not_matter(date):
+    hub = Hub()
+    honest = hub.http.routes["POST", f"{BASE}/token"]
+    hub.http.routes["POST", f"{BASE}/token"] = lambda request: replace(honest(request), headers={"Date": date})
+    hub.serve("POST", "/reports", Answer(body=msgspec.json.encode(ReportAck(through=9))))
+    assert hub.road.report(ReportBatch(reports=())).through == 9
 
 
 def test_report_returns_the_acknowledgement():

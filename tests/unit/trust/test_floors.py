@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -55,11 +56,32 @@ def test_older_assignment_changes_nothing():
     assert floors.raise_assignment(now, sequence=4, digest="b", keys=["k"]) == now
 
 
+def test_assignments_count_under_the_keys_that_are_still_named():
+    now = floors.raise_assignment(Floors(), sequence=5, digest="a", keys=["k"])
+    now = floors.raise_assignment(now, sequence=7, digest="b", keys=["l"])
+    assert [now.sequence(keys) for keys in (["k", "l"], ["l"], ["k"], ["m"], [])] == [7, 7, 5, 0, 0]
+
+
+def test_assignments_of_a_file_without_keys_count_under_any():
+    assert Floors(assignment_sequence=9).sequence(["k"]) == 9
+
+
+def test_file_of_another_version_is_no_damage():
+    """A field more, or one less, than this agent knows: its checksum is over the bytes as they stand."""
+    files = MemoryFiles()
+    content = b'{"time":5.0,"from_the_future":1}'
+    check = f"sha256:{sha256(content).hexdigest()}".encode()
+    files.write(PATH, b'{"schema":"skerry/floors/v1","floors":%b,"check":"%b"}' % (content, check))
+    assert floors.load(files, PATH) == Floors(time=5.0)
+
+
 def test_catalogue_versions_count_under_the_same_online_keys_only():
     seen = CatalogueFloor(root=2, timestamp=9, snapshot=8, online_keys="k")
     now = floors.raise_catalogue(Floors(), seen)
     assert "timestamp" in CatalogueFloor(root=2, timestamp=8, snapshot=8, online_keys="k").below(now.catalogue)
     assert "snapshot" in CatalogueFloor(root=2, timestamp=9, snapshot=7, online_keys="k").below(now.catalogue)
+    targets = CatalogueFloor(root=2, timestamp=9, snapshot=8, targets=4, online_keys="k")
+    assert "targets" in seen.below(targets)
     assert "root" in CatalogueFloor(root=1, timestamp=99, snapshot=99, online_keys="other").below(now.catalogue)
     assert CatalogueFloor(root=3, timestamp=1, snapshot=1, online_keys="other").below(now.catalogue) == ""
     assert floors.raise_catalogue(now, CatalogueFloor(root=1)) == now

@@ -57,7 +57,7 @@ class Follower:
         self._held = Fetched(envelope=envelope, etag="")
         try:
             decision = self.permits.accept(envelope)
-        except (RoadError, CatalogueRefused) as error:
+        except (RoadError, CatalogueRefused, DeviceError) as error:
             _log.warning("stored assignment not trusted error=%s", error)
             return
         if isinstance(decision, Accepted):

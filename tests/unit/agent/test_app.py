@@ -232,6 +232,38 @@ def test_damaged_bundle_is_fetched_again_on_start(bench):
     assert model.read_bytes().startswith(b"int8 weights")
 
 
+def test_lost_floors_stop_updates_and_nothing_else(bench):
+    v1, v2 = bench.owner.release("1.0.0", 1), bench.owner.release("2.0.0", 2)
+    running(bench, v1)
+    bench.stop()
+    (bench.state / "floors.json").unlink()
+    bench.hub.assign(bench.spec(v2))
+    bench.start()
+    bench.until("serving again", lambda: bench.workload() is not None and bool(bench.workload().url))
+    assert bench.ask() == "digits:1.0.0"
+
+    def issues() -> list[str]:
+        return [issue for body in bench.hub.bodies(DeviceReport) for issue in body.issues]
+
+    bench.until("the issue at the hub", lambda: any(issue.startswith("floors-damaged") for issue in issues()))
+    assert bench.hub.states(v2) == []
+    assert not (bench.state / "floors.json").exists()
+
+
+def test_refused_catalogue_holds_an_update_up_and_does_not_end_it(bench):
+    """A cache that serves yesterday's timestamp for a minute must not cost a device its rollout."""
+    v1, v2 = bench.owner.release("1.0.0", 1), bench.owner.release("2.0.0", 2)
+    running(bench, v1)
+    files = bench.owner.repository.files
+    good, files["timestamp.json"] = files["timestamp.json"], b"{}"
+    bench.hub.assign(bench.spec(v2))
+    bench.until("an attempt that waits", lambda: "malformed" in (bench.workload().problem or ""))
+    assert bench.ask() == "digits:1.0.0"
+    assert "refused" not in bench.hub.states(v2)
+    files["timestamp.json"] = good
+    bench.committed(v2)
+
+
 def test_crashed_runner_is_started_again_on_the_same_port(bench):
     v1 = bench.owner.release("1.0.0", 1)
     running(bench, v1)

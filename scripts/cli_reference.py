@@ -24,8 +24,8 @@ HEAD = """<!-- Made by scripts/cli_reference.py; a test fails when it is out of 
 ## Rules that hold for every verb
 
 - Things are named `TYPE/NAME` or `TYPE NAME`: `skerry get device/press-1`, `skerry get device press-1`.
-- `-o table|wide|json|yaml|name` chooses the form of the output. Tables are drawn on a terminal and are plain aligned text
-  in a pipe or with `NO_COLOR`; times read `3m ago` in tables and are RFC 3339 in JSON and YAML.
+- `-o table|wide|json|yaml|name` chooses the form of the output. Tables are aligned text, with colours on a terminal
+  and without in a pipe or with `NO_COLOR`; times read `3m ago` in tables and are RFC 3339 in JSON and YAML.
 - Results go to stdout; progress, hints and errors go to stderr.
 - `--dry-run` on everything that changes something. What cannot be taken back asks first; without a terminal it needs `--yes`.
 - An error is `error SKY-nnnn: what happened` and `hint: what to do`; with `-o json` it is one object with `code`, `message`,
@@ -57,11 +57,11 @@ _VARIABLES = {
     "SKERRY_TOKEN": "operator token; same order",
     "SKERRY_CA": "file with the authority of the hub's certificate; same order",
     "SKERRY_CONFIG": "the config file, instead of `~/.config/skerry/config.json`",
-    "SKERRY_KEY_PASSPHRASE": "passphrase of private keys used for signing",
-    "SKERRY_ONLINE_KEY_PASSPHRASE": "passphrase of a hub's online keys",
+    "SKERRY_KEY_PASSPHRASE": "passphrase of private keys",
+    "SKERRY_ONLINE_KEY_PASSPHRASE": "passphrase of a hub's online keys, when they have one of their own",
     "SKERRY_DATABASE": "database of `skerry up`",
     "SKERRY_DEBUG": "as `--debug`: show the traceback of an unexpected error",
-    "NO_COLOR": "no colour, no drawn tables",
+    "NO_COLOR": "no colour, no redrawing",
 }
 
 

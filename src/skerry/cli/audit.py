@@ -9,6 +9,7 @@ import click
 import msgspec
 from msgspec import Struct
 
+from skerry.bundle.digest import is_digest
 from skerry.cli import listings, params
 from skerry.cli.hub_client import HubClient
 from skerry.cli.render import Output, clean, dump, show_list, table
@@ -21,6 +22,7 @@ from skerry.wire.v1.operator import History
 from skerry.wire.v1.report import HistoryEntry
 
 _HUB = "hub"
+_DIGEST_SHOWN = len("sha256:") + 12
 _EPILOG = """\b
   skerry audit press-1                            fetch and verify
   skerry audit press-1 --export press-1.json      keep the evidence
@@ -134,10 +136,15 @@ def _show(history: History, limit: int) -> None:
         click.echo(f"{history.name} has reported no history yet", err=True)
         return
     rows = [
-        [str(entry.n), iso(entry.at), entry.kind, clean(" ".join(f"{k}={v}" for k, v in entry.fields.items()))]
+        [str(entry.n), iso(entry.at), entry.kind, clean(" ".join(f"{k}={_short(v)}" for k, v in entry.fields.items()))]
         for entry in entries
     ]
     table(["N", "TIME", "KIND", "FACTS"], rows)
+
+
+def _short(value: object) -> object:
+    """A digest as far as people compare it; all of it is in -o json."""
+    return value[:_DIGEST_SHOWN] if isinstance(value, str) and is_digest(value) else value
 
 
 def _show_hub_log(world: World, hub: HubClient, *, limit: int, output: Output) -> None:

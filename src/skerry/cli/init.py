@@ -77,7 +77,7 @@ def command(*, model: Path, folder: Path, force: bool) -> None:
     relative = os.path.relpath(model.resolve(), folder.resolve())
     DiskFiles().write(target, scaffold(io, name=project_name(model.stem), file=relative).encode())
     click.echo(f"wrote {target}: {_names(io.inputs)} -> {_names(io.outputs)}")
-    click.echo(f"next: skerry pack {folder}" if folder != Path() else "next: skerry pack")
+    click.echo(f"next: skerry pack {folder}" if folder != Path() else "next: skerry pack", err=True)
 
 
 def scaffold(io: Io, *, name: str, file: str) -> str:

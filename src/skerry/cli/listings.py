@@ -12,6 +12,7 @@ from skerry.wire.v1.operator import (
     DeviceWorkload,
     FleetView,
     ModelView,
+    RolloutStatus,
     RolloutView,
     StageStatus,
     StoredResult,
@@ -50,11 +51,11 @@ def _workload_states(device: DeviceView, _: float) -> str:
     return ", ".join(workload.state for workload in device.workloads) or "-"
 
 
-def committed_text(committed: int, total: int, failed: int) -> str:
-    """`1/4 committed, 2 failed`; empty while no device has been chosen."""
+def committed_text(committed: int, total: int, failed: int, *, undone: bool) -> str:
+    """`1/4 committed, 2 failed`; empty while no device has been chosen. Once undone, none of them runs it any more."""
     if not total:
         return ""
-    return f"{committed}/{total} committed" + (f", {failed} failed" if failed else "")
+    return f"{committed}/{total} {'had ' if undone else ''}committed" + (f", {failed} failed" if failed else "")
 
 
 def totals(rollout: RolloutView) -> str:
@@ -64,6 +65,7 @@ def totals(rollout: RolloutView) -> str:
         sum(stage.committed for stage in stages),
         sum(stage.total for stage in stages),
         sum(stage.failed for stage in stages),
+        undone=rollout.status is RolloutStatus.UNDONE,
     )
 
 

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Output of lists and single things: `-o table|wide|json|yaml|name`.
 
-Tables are drawn by Rich on a terminal and are plain aligned text everywhere else (a pipe, NO_COLOR, TERM=dumb), so that
-awk and grep see what people see. Programs use `-o json`.
+Tables are aligned text, on a terminal with colours: awk and grep see what people see, and however narrow the window is, an
+id stays in one piece that can be copied. Programs use `-o json`.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ _COLOURS = {
     **dict.fromkeys(("paused", "undoing", "soaking", "offline", "silent", "warning"), "yellow"),
     **dict.fromkeys(("running", "fetching", "self-testing", "switching", "assigned"), "cyan"),
 }
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Output(StrEnum):
@@ -63,8 +61,10 @@ def colourful(stream: TextIO) -> bool:
 
 
 def clean(text: str) -> str:
-    """Control characters shown as `?`: names and details come from devices and must not drive the terminal."""
-    return _UNPRINTABLE.sub("?", text)
+    """What does not print shown as `?`: names and details come from devices and must not drive the terminal, nor turn the
+    direction of its text round.
+    """
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
 
 
 def show_list(items: Sequence[T], listing: Listing[T], *, output: Output, now: float) -> None:
@@ -82,16 +82,21 @@ def show_list(items: Sequence[T], listing: Listing[T], *, output: Output, now: f
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    if colourful(sys.stdout):
-        _rich_table(headers, rows)
-    else:
+    if not colourful(sys.stdout):
         click.echo("\n".join(aligned([headers, *rows])))
+        return
+    header, *lines = aligned([headers, *rows], paint=styled)
+    click.echo("\n".join([click.style(header, bold=True), *lines]))
 
 
-def aligned(rows: Sequence[Sequence[str]], *, gap: str = "  ") -> list[str]:
-    """Rows as lines with columns of equal width; no trailing blanks."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [gap.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def aligned(rows: Sequence[Sequence[str]], *, gap: str = "  ", paint: Callable[[str], str] = str) -> list[str]:
+    """Rows as lines with columns of equal width; no trailing blanks. `paint` adds what takes no room."""
+    lined = [[" ".join(cell.splitlines()) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lined, strict=True)]
+    return [
+        gap.join(paint(cell) + " " * (width - len(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in lined
+    ]
 
 
 def pairs(facts: Mapping[str, str]) -> list[str]:
@@ -122,16 +127,3 @@ def yaml_text(value: object) -> str:
     text = io.StringIO()
     writer.dump(value, text)
     return text.getvalue()
-
-
-def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for header in headers:
-        drawn.add_column(header, overflow="fold")
-    for row in rows:
-        drawn.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
-    Console(highlight=False).print(drawn)

@@ -55,10 +55,10 @@ def stage_limit(stage: StageSpec) -> str:
     return ", ".join(parts) or "the rest"
 
 
-def stage_line(stage: StageView) -> str:
+def stage_line(stage: StageView, *, undone: bool = False) -> str:
     """One line, ASCII: name, bar, status, counts. Which devices a stage has is settled when it starts."""
     filled = _BAR * stage.committed // stage.total if stage.total else 0
-    counts = committed_text(stage.committed, stage.total, stage.failed)
+    counts = committed_text(stage.committed, stage.total, stage.failed, undone=undone)
     if stage.pending and stage.status in {StageStatus.RUNNING, StageStatus.SOAKING}:
         counts += f", {stage.pending} pending"
     return f"{stage.name:<12} [{'#' * filled:<{_BAR}}] {stage.status:<8} {counts}".rstrip()
@@ -73,7 +73,7 @@ def status_lines(rollout: RolloutView) -> list[str]:
     """Headline, stages with their gates."""
     lines = [headline(rollout)]
     for stage in rollout.stages:
-        lines.append("  " + clean(stage_line(stage)))
+        lines.append("  " + clean(stage_line(stage, undone=rollout.status is RolloutStatus.UNDONE)))
         if stage.status is not StageStatus.WAITING:
             lines.extend(f"    gate {gate_result_text(gate)}" for gate in stage.gates)
     return lines
@@ -139,7 +139,7 @@ def changes(before: RolloutView | None, after: RolloutView) -> list[str]:
     for stage in after.stages:
         old = old_stages.get(stage.name)
         if stage.status is not StageStatus.WAITING and (old is None or _shown(old) != _shown(stage)):
-            lines.append("  " + clean(stage_line(stage)))
+            lines.append("  " + clean(stage_line(stage, undone=after.status is RolloutStatus.UNDONE)))
             lines += [f"    gate {gate_result_text(gate)}" for gate in stage.gates if _news(old, gate)]
     if before is None or before.status is not after.status or before.reason != after.reason:
         lines.insert(0, headline(after))

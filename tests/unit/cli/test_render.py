@@ -3,6 +3,7 @@ import io
 import json
 import sys
 
+import click
 import pytest
 from ruamel.yaml import YAML
 
@@ -59,17 +60,24 @@ def test_an_empty_json_list_is_a_list(capsys):
 
 
 def test_a_device_cannot_drive_the_terminal():
-    assert clean("\x1b[2Jpress\x07\x9b1") == "?[2Jpress??1"
+    assert clean("\x1b[2Jpress\x07\x9b1\u202e") == "?[2Jpress??1?"
+    assert clean("Straße 你\n\t") == "Straße 你\n\t"
 
 
-def test_on_a_terminal_rich_draws_the_table(monkeypatch):
+def test_a_cell_is_one_line():
+    assert aligned([["a\nb\r\nforged  row", "c"]]) == ["a b forged  row  c"]
+
+
+def test_on_a_terminal_the_table_has_colours_and_the_same_columns(monkeypatch, capsys):
+    plain = shown(capsys, Output.WIDE, device(), device("press-200")).out
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    show_list((device(),), DEVICES, output=Output.TABLE, now=NOW)
-    assert "\x1b[" in terminal.getvalue()
-    assert "press-1" in terminal.getvalue()
+    monkeypatch.setenv("COLUMNS", "40")
+    show_list((device(), device("press-200")), DEVICES, output=Output.WIDE, now=NOW)
+    assert "\x1b[32monline\x1b[0m" in terminal.getvalue()
+    assert click.unstyle(terminal.getvalue()) == plain
 
 
 @pytest.mark.parametrize(("environ", "expected"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])

@@ -72,6 +72,14 @@ def test_failures_stand_beside_what_was_committed():
     assert headline(view) == "rollout r1: weld-defect:1.5.1 undoing: 0/2 committed, 1 failed: too slow"
 
 
+def test_what_was_undone_is_not_shown_as_running():
+    view = rollout(RolloutStatus.UNDONE, stage(committed=2, status=StageStatus.FAILED), reason="too slow")
+    assert status_lines(view) == [
+        "rollout r1: weld-defect:1.5.1 undone: 2/2 had committed: too slow",
+        "  canary       [####################] failed   2/2 had committed",
+    ]
+
+
 def test_a_rollout_that_has_chosen_no_device_counts_none():
     view = rollout(RolloutStatus.RUNNING, stage(status=StageStatus.WAITING, total=0))
     assert status_lines(view) == [

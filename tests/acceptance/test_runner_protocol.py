@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 import tritonclient.http as triton
+from onnx import helper
 from tritonclient.utils import InferenceServerException
 
 from acceptance.runner_harness import RunnerProcess, listen, write_bundle
-from contracts.engine.models import affine_answer, classifier
+from contracts.engine.models import affine_answer, classifier, identities
 
 pytestmark = pytest.mark.slow
 X = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -90,6 +91,50 @@ def test_errors_reach_the_client_as_status_and_text(client, model, version, inpu
         client.infer(model, inputs, model_version=version)
     assert caught.value.status() == status
     assert text in caught.value.message()
+
+
+EVERY_TYPE = {
+    "BOOL": np.array([[True, False]]),
+    "UINT8": np.array([[0, 255]], np.uint8),
+    "UINT16": np.array([[0, 2**16 - 1]], np.uint16),
+    "UINT32": np.array([[0, 2**32 - 1]], np.uint32),
+    "UINT64": np.array([[0, 2**64 - 1]], np.uint64),
+    "INT8": np.array([[-128, 127]], np.int8),
+    "INT16": np.array([[-(2**15), 2**15 - 1]], np.int16),
+    "INT32": np.array([[-(2**31), 2**31 - 1]], np.int32),
+    "INT64": np.array([[-(2**63), 2**63 - 1]], np.int64),
+    "FP16": np.array([[-65504, 6e-8]], np.float16),
+    "FP32": np.array([[1e-45, 3.4e38]], np.float32),
+    "FP64": np.array([[5e-324, 1.7e308]], np.float64),
+    "BYTES": np.array([["grüße".encode(), b""]], object),
+}
+
+
+@pytest.fixture(scope="module")
+def every_type(tmp_path_factory):
+    """A model that gives back one tensor of each datatype."""
+    model = identities({name: helper.np_dtype_to_tensor_dtype(value.dtype) for name, value in EVERY_TYPE.items()})
+    bundle = write_bundle(tmp_path_factory.mktemp("bundle"), model, EVERY_TYPE, name="types")
+    with listen() as listener, RunnerProcess(bundle, listener) as runner:
+        client = triton.InferenceServerClient(runner.serve().url)
+        yield client
+        client.close()
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_every_datatype(every_type, binary):
+    inputs = []
+    for name, value in EVERY_TYPE.items():
+        tensor = triton.InferInput(name, list(value.shape), name)
+        tensor.set_data_from_numpy(value, binary_data=binary or name == "FP16")
+        inputs.append(tensor)
+    outputs = [triton.InferRequestedOutput(f"{name}-out", binary_data=binary or name == "FP16") for name in EVERY_TYPE]
+    answer = every_type.infer("types", inputs, outputs=outputs)
+    for name, value in EVERY_TYPE.items():
+        got = answer.as_numpy(f"{name}-out")
+        if name == "BYTES" and not binary:
+            got = np.array([[text.encode() for text in row] for row in got.tolist()], object)
+        np.testing.assert_array_equal(got, value, err_msg=name)
 
 
 def test_over_a_bare_http_client(runner):

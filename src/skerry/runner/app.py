@@ -27,6 +27,9 @@ from skerry.serve.server import HttpServer
 from skerry.wire.v1.runner import Acked, Command, Drain, Drained, Figures, Serving, Start
 
 _ACK_SECONDS: Final = 5.0
+_DRAIN_SECONDS: Final = 12.0
+"""For what is under way after the linger time. The agent waits 15 s before it kills, and results have to be handed over."""
+
 _EVENT_ID_BYTES: Final = 12
 _MAX_WORKERS: Final = 4
 
@@ -91,7 +94,7 @@ class ServingRunner:
                 group.create_task(_every(self._start.probe_seconds, self._probes.tick)),
             ]
             await self._stop.wait()
-            await self._server.drain(linger=self._start.linger_seconds)
+            await self._server.drain(linger=self._start.linger_seconds, limit=_DRAIN_SECONDS)
             for task in tasks:
                 task.cancel()
         await self._hand_over(control)

@@ -19,7 +19,7 @@ from typing import Final, Protocol, cast
 
 import httptools
 
-from skerry.errors import RequestTooLarge
+from skerry.errors import Overloaded, RequestTooLarge
 from skerry.serve.message import HttpRequest, HttpResponse, Reply, refusal
 from skerry.serve.status import error_body
 
@@ -32,6 +32,8 @@ _NEVER: Final = float("inf")
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     body_bytes: int = 64 * 1024 * 1024
+    held_bytes: int = 256 * 1024 * 1024  # bodies of all connections together
+    small_body: int = 64 * 1024  # bodies up to this are taken even then
     head_bytes: int = 32 * 1024
     headers: int = 100
     connections: int = 512
@@ -48,6 +50,7 @@ def _plain_refusal(status: HTTPStatus, text: str) -> HttpResponse:
 _HEAD_TOO_LARGE: Final = _plain_refusal(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head, or what comes between its chunks, is too large"
 )
+_NO_MEMORY: Final = refusal(Overloaded(retry_after=1))
 _NO_PROXY: Final = _plain_refusal(HTTPStatus.BAD_REQUEST, "CONNECT is for proxies, and this is none")
 
 
@@ -63,6 +66,7 @@ class Host(Protocol):
     """What a connection needs of the server it belongs to."""
 
     limits: Limits
+    held: int  # bytes of bodies received and not answered
 
     def now(self) -> float: ...
 
@@ -97,6 +101,7 @@ class Connection(asyncio.Protocol):
         self._lingering = False
         self._read_paused = False
         self._write_blocked = False
+        self._held = 0  # this connection's share of what the host holds
         self._unsent = 0  # bytes of answers the client had not taken when its deadline was set
         self._fault: HttpResponse | None = None
         self._continue_due = False
@@ -152,6 +157,11 @@ class Connection(asyncio.Protocol):
         self._finished = True
         self._current = None
         self._waiting.clear()
+        self._hold(-self._held)
+        self._begin()
+        del (
+            self._parser
+        )  # it refers back to here: without this a connection would live until the garbage collector runs
         self._host.closed(self)
 
     def data_received(self, data: bytes) -> None:
@@ -185,6 +195,8 @@ class Connection(asyncio.Protocol):
                 break
             except httptools.HttpParserUpgrade as upgrade:
                 rest = self._stay() + rest[upgrade.args[0] :]
+            except httptools.HttpParserCallbackError:  # nothing else fails in a callback of ours
+                self._stop(_NO_MEMORY)
             except httptools.HttpParserError as error:
                 self._stop(_plain_refusal(HTTPStatus.BAD_REQUEST, f"not a valid HTTP/1.1 request: {error}"))
         if self._since is not None and self._fed > self._limits.head_bytes:
@@ -244,8 +256,16 @@ class Connection(asyncio.Protocol):
             self._body = BytesIO(body)  # shares the bytes: a body that comes in one piece is not copied
             self._body.seek(0, SEEK_END)
         self._body_bytes += len(body)
-        if self._body_bytes > self._limits.body_bytes:
-            self._stop(refusal(RequestTooLarge(limit=self._limits.body_bytes)))
+        self._hold(len(body))
+        limits = self._limits
+        if self._body_bytes > limits.body_bytes:
+            self._stop(refusal(RequestTooLarge(limit=limits.body_bytes)))
+        elif self._host.held > limits.held_bytes and self._body_bytes > limits.small_body:
+            self._stop(_NO_MEMORY)
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._host.held += size
 
     def _has_body(self) -> bool:
         return self._headers.get("content-length", "0") != "0" or "transfer-encoding" in self._headers
@@ -286,6 +306,8 @@ class Connection(asyncio.Protocol):
             self._fault = response
             self._finished = True
             self._body = BytesIO()
+            self._hold(-self._body_bytes)
+            self._body_bytes = 0
 
     # --- answering
 
@@ -307,6 +329,7 @@ class Connection(asyncio.Protocol):
         if exchange is not self._current:
             return  # the client has gone
         self._current = None
+        self._hold(-len(exchange.request.body))
         more = bool(self._waiting) or self._fault is not None or (self._since is not None and not self._finished)
         last = not exchange.keep_alive or ((self._draining or self._finished) and not more)
         self._write(response, head_only=exchange.request.method == "HEAD", last=last, old=exchange.old)

@@ -28,6 +28,7 @@ class HttpServer:
         self.limits = limits or Limits()
         self.now = now
         self.handle = handler
+        self.held = 0
         self._connections: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None

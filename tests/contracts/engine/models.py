@@ -98,3 +98,12 @@ def identity(kind: int, shape: list[Any] | None = None) -> bytes:
     """x -> y, unchanged, of any tensor type; shape [N,2] unless given."""
     shape = ["N", 2] if shape is None else shape
     return build([helper.make_node("Identity", ["x"], ["y"])], [("x", kind, shape)], [("y", kind, shape)])
+
+
+def identities(kinds: dict[str, int]) -> bytes:
+    """For every name a tensor [1,2] of that type, given back as `name-out`."""
+    return build(
+        [helper.make_node("Identity", [name], [f"{name}-out"]) for name in kinds],
+        [(name, kind, [1, 2]) for name, kind in kinds.items()],
+        [(f"{name}-out", kind, [1, 2]) for name, kind in kinds.items()],
+    )

@@ -134,7 +134,7 @@ class Rig:
             witness=witness,
             body_limit=body_limit,
         )
-        self.open = 0
+        self.open = self.held = 0
         self.connect()
 
     # --- Host

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import gc
 import json
 import tracemalloc
+import weakref
 
 import pytest
 
@@ -119,6 +121,71 @@ def test_a_body_in_tiny_chunks_costs_memory_only_once():
     assert held < 4_000_000
     [answer] = rig.send(b"0\r\n\r\n")
     assert answer.status == 400
+
+
+def test_bodies_of_all_connections_together_are_bounded_but_small_ones_still_pass():
+    rig = Rig(limits=Limits(held_bytes=1000, small_body=200))
+    rig.send(CHUNKED + b"384\r\n" + b"x" * 900 + b"\r\n")
+    first = rig.connection
+    rig.connect()
+    assert rig.send(CHUNKED + b"c8\r\n" + b"x" * 200 + b"\r\n") == []
+    [answer] = rig.send(b"1\r\nx\r\n")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    rig.connect()
+    assert statuses(rig.send(INFER)) == [200]
+    first.connection_lost(None)
+    rig.connect()
+    assert rig.send(CHUNKED + b"12c\r\n" + b"x" * 300 + b"\r\n") == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        INFER,
+        INFER * 3,
+        CHUNKED + b"2\r\n{}\r\n0\r\n\r\n",
+        CHUNKED + b"2\r\n{}\r\nZ",
+        INFER[:-1],
+        INFER + b"RUBBISH\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("hold", [True, False])
+def test_no_bytes_stay_on_the_books(data, hold):
+    rig = Rig(cost=1.0, hold=hold)
+    rig.send(data)
+    assert not hold or rig.held or b"Z" in data
+    rig.connection.connection_lost(None)
+    rig.workers.release()
+    assert rig.held == 0
+
+
+def test_a_connection_that_has_gone_leaves_at_once():
+    rig = Rig()
+    gone = weakref.ref(rig.connection)
+    rig.send(INFER[:-1])
+    rig.connection.connection_lost(None)
+    gc.disable()
+    try:
+        rig.connect()
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+class Starved(Rig):
+    """There is no memory for a body."""
+
+    held = property(lambda self: 0, lambda self, size: self.take_memory(size))
+
+    @staticmethod
+    def take_memory(size):
+        if size > 0:
+            raise MemoryError
+
+
+def test_a_lack_of_memory_is_not_the_clients_fault():
+    [answer] = Starved().send(INFER)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
 
 
 @pytest.mark.parametrize("body", [b"", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"])

@@ -29,7 +29,7 @@ spec:
   release_seq: 1            # raise it with every release; a device never goes back below its floor
   task: ""                  # image-classification, anomaly-detection ...
   description: ""
-  # latency_budget_ms: 10   # what a caller may wait; devices and rollouts measure against it
+  # latency_budget_ms: 10   # what a caller may wait; pack warns about a variant that takes longer
   variants:                 # the first is the reference; a device runs the last one that fits it
     - name: fp32
       file: {file}

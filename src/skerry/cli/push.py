@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from skerry.bundle.archive import open_archive
 from skerry.bundle.blob import Blob, MemoryBlob
@@ -30,6 +31,8 @@ The passphrase of the key is asked for, or taken from SKERRY_KEY_PASSPHRASE. A l
 needs several signatures takes --key several times.
 """
 
+_TRIES = 10
+
 
 @click.command(epilog=_EPILOG)
 @click.argument("file", metavar="FILE.skb", type=click.Path(path_type=Path))
@@ -52,7 +55,8 @@ def command(world: World, hub: HubClient, *, file: Path, keys: tuple[Path, ...],
     Pushing the same bundle twice is fine; another bundle under a published version is refused.
     """
     bundle = open_archive(file)
-    release = _sign(world, hub, bundle, keys)
+    opened = [unlock(path, world.environ) for path in keys]
+    release = _sign(world, hub, bundle, opened)
     missing = [(digest, blob) for digest, blob in blobs_of(bundle) if not hub.has_blob(digest)]
     size = sum(blob.size for _, blob in missing)
     if dry_run:
@@ -62,9 +66,7 @@ def command(world: World, hub: HubClient, *, file: Path, keys: tuple[Path, ...],
         with transfer(f"uploading {bundle.config.name}:{bundle.config.version}", size) as advance:
             for digest, blob in missing:
                 hub.put_blob(digest, counted(digest, blob, advance), size=blob.size)
-    if isinstance(release, SignedRole):
-        hub.publish_role(release.role, release.metadata)
-    _say(bundle, release, output)
+    _say(bundle, _publish(world, hub, bundle, opened, release), output)
 
 
 def blobs_of(bundle: Bundle) -> Iterator[tuple[str, Blob]]:
@@ -85,8 +87,30 @@ def counted(digest: str, blob: Blob, advance: Advance) -> Iterator[bytes]:
         raise DownloadBroken(name=digest, received=sent, expected=blob.size)
 
 
-def _sign(world: World, hub: HubClient, bundle: Bundle, keys: tuple[Path, ...]) -> SignedRole | AlreadyPublished:
-    opened = [unlock(path, world.environ) for path in keys]
+def _publish(
+    world: World,
+    hub: HubClient,
+    bundle: Bundle,
+    keys: Sequence[Ed25519PrivateKey],
+    release: SignedRole | AlreadyPublished,
+) -> SignedRole | AlreadyPublished:
+    """Somebody else may publish to the line at the same time: then theirs is signed along, and ours offered again."""
+    for tries_left in reversed(range(_TRIES)):
+        if isinstance(release, AlreadyPublished):
+            break
+        try:
+            hub.publish_role(release.role, release.metadata)
+            break
+        except CatalogueRefused as error:
+            if error.fields["reason"] != CatalogueRefusal.ROLLBACK or not tries_left:
+                raise
+        release = _sign(world, hub, bundle, keys)
+    return release
+
+
+def _sign(
+    world: World, hub: HubClient, bundle: Bundle, keys: Sequence[Ed25519PrivateKey]
+) -> SignedRole | AlreadyPublished:
     entry = entry_of(bundle)
     try:
         current = hub.role_metadata(line_role(entry.line))
@@ -94,7 +118,7 @@ def _sign(world: World, hub: HubClient, bundle: Bundle, keys: tuple[Path, ...]) 
         detail = f"there is no product line {entry.line} in this catalogue"
         raise CatalogueRefused(reason=CatalogueRefusal.UNSIGNED, detail=detail) from error
     targets = hub.role_metadata("targets")
-    return sign_release(entry, current=current, targets=targets, keys=opened, now=world.clock.now())
+    return sign_release(entry, current=current, targets=targets, keys=keys, now=world.clock.now())
 
 
 def _rehearse(bundle: Bundle, release: SignedRole | AlreadyPublished, blobs: int, size: int) -> None:

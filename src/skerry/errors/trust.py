@@ -19,6 +19,7 @@ class InstallRefused(TrustError):
 class CatalogueRefused(TrustError):
     code = "SKY-2002"
     template = "catalogue refused ({reason}): {detail}"
+    advice = "Nothing was published or installed. docs/explanation/trust.md says what each reason means."
 
 
 class AssignmentRefused(TrustError):

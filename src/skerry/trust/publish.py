@@ -255,7 +255,7 @@ def _require_new(signed: Targets, entry: CatalogueEntry) -> None:
     earlier = [_entry(info, signed) for info in signed.targets.values()]
     newest = max((other.release_seq for other in earlier if other.model == entry.model), default=0)
     if entry.release_seq <= newest:
-        detail = f"release_seq {entry.release_seq} of {entry.model} is not above {newest}"
+        detail = f"release_seq {entry.release_seq} of {entry.model} is not above {newest}: raise it and pack again"
         raise CatalogueRefused(reason=CatalogueRefusal.ROLLBACK, detail=detail)
     if entry.floor_seq > entry.release_seq:
         detail = f"floor_seq {entry.floor_seq} is above release_seq {entry.release_seq}"

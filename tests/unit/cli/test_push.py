@@ -3,6 +3,7 @@
 
 import json
 
+import msgspec
 import pytest
 from tuf.api.metadata import Metadata, Targets
 
@@ -12,10 +13,11 @@ from skerry.bundle.blob import MemoryBlob
 from skerry.bundle.manifest import BundleConfig, Io, SelfTest, TensorSpec, Variant
 from skerry.cli.passphrase import VARIABLE
 from skerry.cli.push import blobs_of, counted
+from skerry.cli.release import entry_of
 from skerry.effects.disk import DiskFiles
 from skerry.errors import DownloadBroken, FileExists
 from skerry.trust import folder, keyfile, metadata, online, publish
-from unit.cli.scripted import NOW
+from unit.cli.scripted import NOW, Reply, refusal
 
 LINE = "body-shop"
 ROLE = f"line-{LINE}"
@@ -112,6 +114,28 @@ def test_the_release_is_published_only_when_all_blobs_are_there(setting):
 def test_the_manifest_goes_last(setting):
     setting.push()
     assert setting.uploads()[-1].path.endswith(setting.bundle.digest)
+
+
+def test_a_push_at_the_same_time_is_signed_along(setting):
+    """Another machine published 1.5.0 between our reading of the role and our writing of it."""
+    trust, key = setting.trust, keyfile.read_private(setting.key, passphrase=None)
+    theirs = publish.add_release(
+        trust.roles[ROLE], entry_of(make_bundle("1.5.0", 6)), keys=[key], expires=NOW + publish.LINE_LIFETIME
+    )
+    race = refusal("SKY-2002", reason="rollback", detail="line-body-shop version 2, expected 3")
+    setting.hub.on("GET", ROLE_PATH, trust.roles[ROLE], theirs)
+    setting.hub.on("POST", ROLE_PATH, Reply(422, msgspec.json.encode(race)), Reply(201))
+    ran = setting.push()
+    assert ran.code == 0, ran.err
+    assert [release.version for release in publish.releases(setting.published()[-1])] == ["1.5.0", "1.5.1"]
+
+
+def test_a_hub_that_always_says_race_is_not_asked_for_ever(setting):
+    race = refusal("SKY-2002", reason="rollback", detail="line-body-shop version 2, expected 3")
+    setting.hub.on("POST", ROLE_PATH, Reply(422, msgspec.json.encode(race)))
+    ran = setting.push()
+    assert ran.code == 1
+    assert len(setting.published()) == 10
 
 
 def test_no_private_key_is_ever_sent(setting):

@@ -73,7 +73,9 @@ def run_agent(python: Path, stack: Stack, name: str, **environment: str) -> tupl
     state, log = stack.folder / name, stack.folder / f"{name}.log"
     token = stack.client().make_enrolment_token(EnrolmentTokenRequest()).token
     join = [program, "join", "--hub", stack.url, "--token", token, "--state", state, "--name", name]
-    subprocess.run([str(word) for word in join], env=bare_environment(stack), check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        [str(word) for word in join], env=bare_environment(stack), check=True, capture_output=True, timeout=60
+    )
     with log.open("wb") as output:
         process = subprocess.Popen(
             [program, "run", "--state", state, "--poll", "1"], env=bare_environment(stack, **environment), stderr=output

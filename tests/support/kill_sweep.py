@@ -33,7 +33,9 @@ class Findings:
     rollouts: int = 0
     undone: int = 0
     bad_versions: int = 0
-    good_undone: list[str] = field(default_factory=list)  # no fault, but worth a look: why did a good version not make it?
+    good_undone: list[str] = field(
+        default_factory=list
+    )  # no fault, but worth a look: why did a good version not make it?
     wrong_records: list[str] = field(default_factory=list)
     half_installed: list[str] = field(default_factory=list)
     answers: int = 0

@@ -115,7 +115,7 @@ def open_archive(path: Path, limits: Limits | None = None) -> Bundle:
     try:
         with path.open("rb") as file:
             return _Reader(file, limits or Limits(), lambda offset, size: FileBlob(path, offset, size)).bundle()
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except FileNotFoundError as error:
         raise InputMissing(path=str(path)) from error
     except OSError as error:
         raise StorageError(path=str(path), problem=error.strerror or str(error)) from error

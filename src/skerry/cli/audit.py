@@ -15,7 +15,7 @@ from skerry.cli.hub_client import HubClient
 from skerry.cli.render import Output, clean, dump, show_list, table
 from skerry.cli.times import iso
 from skerry.cli.world import World, pass_world
-from skerry.errors import ChainBroken, InputMissing, SchemaError, SignatureInvalid, SkerryError
+from skerry.errors import ChainBroken, InputMissing, SchemaError, SignatureInvalid, SkerryError, StorageError
 from skerry.trust.chain import Broken, Intact, verify_chain
 from skerry.trust.dsse import key_id
 from skerry.wire.v1.operator import History
@@ -117,11 +117,13 @@ def _report(history: History, verdict: Intact | ChainBroken | SignatureInvalid) 
 
 
 def read_history(path: Path) -> History:
-    """A file written by --export. Raises InputMissing and SchemaError."""
+    """A file written by --export. Raises InputMissing, StorageError and SchemaError."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=History)
     except FileNotFoundError as error:
         raise InputMissing(path=str(path)) from error
+    except OSError as error:
+        raise StorageError(path=str(path), problem=error.strerror or str(error)) from error
     except msgspec.DecodeError as error:
         raise SchemaError(document=str(path), where="history", problem=str(error)) from error
 

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
 from skerry.effects import Files
 from skerry.errors import ConfigError, HubNotChosen
+
+_VISIBLE = re.compile(r"[\x21-\x7e]+").fullmatch
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,13 +56,28 @@ def save_settings(files: Files, path: Path, settings: Settings) -> None:
     files.write(path, msgspec.json.format(msgspec.json.encode(settings)) + b"\n", mode=0o600)
 
 
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and parts.port != 0
+            and _VISIBLE(text) is not None
+        )
+    except ValueError:  # brackets that do not close, a port that is none
+        return False
+
+
 def choose_target(
     environ: Mapping[str, str], settings: Settings, *, hub: str | None, token: str | None, ca: str | None
 ) -> Target:
-    """Raises HubNotChosen. A remembered token goes only to the hub it was remembered for, never to another address."""
+    """Raises HubNotChosen, ConfigError. A remembered token goes only to the hub it was remembered for, never to another address."""
     address = (hub or environ.get("SKERRY_HUB") or settings.hub).rstrip("/")
     if not address:
         raise HubNotChosen
+    if not _is_address(address):
+        raise ConfigError(where="hub", problem=f"{address!r} is no address; write https://HOST:PORT")
     same = address == settings.hub.rstrip("/")
     return Target(
         hub=address,

@@ -67,7 +67,10 @@ class UrllibHttp:
         body: bytes | Iterator[bytes] | None = None,
         timeout: float = 30.0,
     ) -> UrllibReply:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise HubUnreachable(url=url, problem=str(error)) from error
         if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
             raise InsecureTransport(url=url)
         merged = dict(self._pool.headers)

@@ -12,8 +12,8 @@ class DeviceError(SkerryError):
 
 class StorageError(DeviceError):
     code = "SKY-4001"
-    template = "cannot write {path}: {problem}"
-    advice = "Free space or mend the file system; what was there before is untouched."
+    template = "storage failed at {path}: {problem}"
+    advice = "Check the path, its permissions and the free space; what was there before is untouched."
 
 
 class StateDamaged(DeviceError):

@@ -15,6 +15,27 @@ def chosen(environ=None, settings=KEPT, *, hub=None, token=None, ca=None):
     return target.hub, target.token, target.ca
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "x",
+        "127.0.0.1:8443",
+        "http://",
+        "ftp://hub",
+        "http://a b",
+        "http://[::1",
+        "http://h:99999",
+        "http://h\n",
+        "http://hüb",
+    ],
+)
+def test_what_is_no_address_is_said_before_anything_is_sent(shell, address):
+    ran = shell(f'get devices --hub "{address}"')
+    assert ran.code == 2
+    assert "is no address; write https://HOST:PORT" in ran.err
+    assert shell.hub.calls == []
+
+
 def test_flags_beat_the_environment_and_that_beats_the_file():
     environ = {"SKERRY_HUB": "https://b.test", "SKERRY_TOKEN": "env"}
     assert chosen(environ, hub="https://c.test/", token="flag") == ("https://c.test", "flag", "")

@@ -38,7 +38,9 @@ def stack(tmp_path_factory):
 
 def report(title: str, **figures: object) -> None:
     line = f"device budget: {title}: " + ", ".join(f"{name} {value}" for name, value in figures.items())
-    sys.__stdout__.write(line + "\n")  # past pytest's capture: the figures belong into every log of `make check`
+    (sys.__stdout__ or sys.stdout).write(
+        line + "\n"
+    )  # past pytest's capture: the figures belong into every log of `make check`
     with (ROOT / "build" / "device-figures.txt").open("a") as file:
         file.write(line + "\n")
 

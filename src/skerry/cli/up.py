@@ -17,7 +17,7 @@ from skerry.cli.passphrase import VARIABLE
 from skerry.cli.render import Output
 from skerry.cli.settings import Settings, settings_path
 from skerry.cli.world import World, pass_world
-from skerry.errors import ConfigError
+from skerry.errors import ConfigError, SkerryError
 from skerry.trust import folder as trust_folder
 from skerry.trust import keyfile, online
 from skerry.wire.v1.operator import UserToken
@@ -201,9 +201,14 @@ class Greeting:
         sys.stdout.flush()
 
     def _remembered(self, url: str) -> bool:
-        """A login to another hub is never overwritten."""
-        known = self.world.settings()
-        if not (self.remember and self.token) or known.hub not in {"", url}:
+        """A login to another hub is never overwritten. A home that cannot be written keeps no hub from running."""
+        if not (self.remember and self.token):
             return False
-        self.world.remember(Settings(hub=url, token=self.token, ca=self.ca))
+        try:
+            if self.world.settings().hub not in {"", url}:
+                return False
+            self.world.remember(Settings(hub=url, token=self.token, ca=self.ca))
+        except SkerryError as error:
+            click.echo(f"not remembered: {error}", err=True)
+            return False
         return True

@@ -43,6 +43,22 @@ def test_a_login_to_another_hub_is_not_overwritten(greeting, shell, capsys):
     assert shell.world.settings().token == "theirs"
 
 
+@pytest.mark.parametrize("config", ["/proc/none/config.json", "damaged.json"])
+def test_a_home_that_cannot_be_written_neither_loses_the_token_nor_stops_the_hub(
+    greeting, shell, capsys, monkeypatch, tmp_path, config
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged.json").write_text("{")
+    shell.environ["SKERRY_CONFIG"] = config
+    greeting.admin(ADMIN)
+    greeting.as_json(URL)
+    greeting.as_text(URL)
+    ran = capsys.readouterr()
+    assert '"admin_token": "t0k", "remembered": false' in ran.out
+    assert f"skerry login {URL}" in ran.out
+    assert config in ran.err
+
+
 def test_json_for_scripts(greeting, capsys):
     greeting.remember = False
     greeting.admin(ADMIN)

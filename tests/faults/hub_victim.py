@@ -143,7 +143,7 @@ async def settle(url: str, folder: Path) -> list[str]:
     problems = ["a rollout hangs"] if await store.rollouts_to_plan() else []
     for device in devices:
         await device.act(store)
-        if (await store.device(device.id)).through != device.sent():
+        if (await store.device(device.id)).report_n != device.sent():
             problems.append(f"{device.id} lost reports")
     await store.close()
     return problems
@@ -212,7 +212,7 @@ class Look:
             yield "two active rollouts"
 
     def _reports(self, connection: sqlite3.Connection) -> Iterator[str]:
-        counts = "SELECT d.id, d.through, (SELECT count(*) FROM reports r WHERE r.device_id = d.id) FROM devices d"
+        counts = "SELECT d.id, d.report_n, (SELECT count(*) FROM reports r WHERE r.device_id = d.id) FROM devices d"
         for device_id, through, count in connection.execute(counts):
             if through != count:
                 yield f"{device_id} acknowledged {through} of {count} reports"

@@ -25,7 +25,7 @@ from contracts.store.values import (
     token,
     workload,
 )
-from skerry.hub.domain import AuditRecord, CatalogueFile, DesiredWorkload
+from skerry.hub.domain import AuditRecord, CatalogueFile, DesiredWorkload, Fleet, Note
 from skerry.hub.rollout.changes import changes_of
 from skerry.hub.rollout.draft import NewEvent
 from skerry.hub.rollout.planner import plan
@@ -35,6 +35,8 @@ from skerry.wire.v1.operator import RolloutStatus
 from skerry.wire.v1.report import WorkloadState
 
 pytestmark = pytest.mark.anyio
+
+RECORD = AuditRecord(at=NOW, actor="a", role="admin", action="b", subject="c", outcome="ok")
 
 Write = Callable[[], Awaitable[object]]
 
@@ -112,11 +114,13 @@ async def test_each_single_write_is_whole_or_not_at_all(store):
         "assignment": lambda: store.put_assignment(assignment("d1", 1)),
         "files": lambda: store.put_catalogue_files(files, expect={"root": 0}),
         "labels": lambda: store.patch_labels("d1", {"x": "y"}),
-        "audit": lambda: store.add_audit(
-            AuditRecord(at=NOW, actor="a", role="admin", action="b", subject="c", outcome="ok")
-        ),
+        "audit": lambda: store.add_audit(RECORD),
         "rollout": lambda: store.create_rollout(
             rollout(), stages(rollout()), [NewEvent(kind="created", detail="")], epoch=0
+        ),
+        "with its record": lambda: store.put_fleet(Fleet(name="north", selector={}), note=Note(record=RECORD)),
+        "reports of another outbox, some lost": lambda: store.add_reports(
+            "d1", [report(7, result("e7"))], received=NOW, outbox="b", oldest=7
         ),
         "revoke": lambda: store.revoke("d2", now=NOW),
         "delete": lambda: store.delete_device("d2", now=NOW),

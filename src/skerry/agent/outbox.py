@@ -3,6 +3,7 @@
 
 - `put` returns when the reports survive a power cut. Sequence numbers only grow, also across deletion and restart.
 - The hub takes a batch any number of times; `forget` deletes what it acknowledged. So: at least once, and nothing twice there.
+- Sequences count within this database, which has an identity: one that replaces it, beginning at 1 again, has another.
 - A queue that reached its limit drops the oldest figures and results, counts them, and never a workload or history report.
 - Safe from several threads: one connection, one lock.
 """
@@ -23,22 +24,25 @@ from skerry.wire.v1.report import Body, FiguresReport, Report, ResultReport
 ROW_LIMIT = 500_000
 _DROPPED_AT_ONCE = 1_000
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS outbox (
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS outbox (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     at REAL NOT NULL,
     droppable INTEGER NOT NULL,
     body BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS history (
+)""",
+    """CREATE TABLE IF NOT EXISTS history (
     n INTEGER PRIMARY KEY,
     entry BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS emitted (
+)""",
+    """CREATE TABLE IF NOT EXISTS emitted (
     workload TEXT PRIMARY KEY,
     revision INTEGER NOT NULL
-) WITHOUT ROWID;
-"""
+) WITHOUT ROWID""",
+    "CREATE TABLE IF NOT EXISTS identity (name TEXT PRIMARY KEY) WITHOUT ROWID",
+)
+_IS_NEW = "SELECT NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'outbox')"
+_NAME_IT = "INSERT INTO identity (name) VALUES (lower(hex(randomblob(16))))"
 
 _body = msgspec.json.Decoder(Body)
 
@@ -76,8 +80,18 @@ class Outbox:
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.execute("PRAGMA journal_size_limit=4194304")
-            self._connection.executescript(_SCHEMA)
+            self.identity = self._prepare()  # empty for one that a version made which gave none
             self._length = int(self._connection.execute("SELECT count(*) FROM outbox").fetchone()[0])
+
+    def _prepare(self) -> str:
+        """Make what is missing; a database made here and now gets its identity in the same transaction."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        is_new = self._connection.execute(_IS_NEW).fetchone()[0]
+        for statement in (*_SCHEMA, *([_NAME_IT] if is_new else [])):
+            self._connection.execute(statement)
+        self._connection.execute("COMMIT")
+        found = self._connection.execute("SELECT name FROM identity").fetchone()
+        return str(found[0]) if found else ""
 
     def close(self) -> None:
         with self._lock:
@@ -117,13 +131,17 @@ class Outbox:
         return transaction.last
 
     def batch(self, *, rows: int = 500, size: int = 512 * 1024) -> tuple[Report, ...]:
-        """The oldest reports: at most `rows`, and about `size` bytes; empty when there is nothing to send."""
+        """The oldest reports: at most `rows`, and about `size` bytes; empty when there is nothing to send.
+
+        They end where numbers are missing because reports were dropped: the hub takes what lies behind such a gap only
+        from a batch that begins there.
+        """
         reports: list[Report] = []
         total = 0
         with self.reading() as connection:
             for seq, at, body in connection.execute("SELECT seq, at, body FROM outbox ORDER BY seq LIMIT ?", (rows,)):
                 total += len(body)
-                if reports and total > size:
+                if reports and (total > size or seq != reports[-1].seq + 1):
                     break
                 reports.append(Report(seq=seq, at=at, body=_body.decode(body)))
         return tuple(reports)

@@ -29,7 +29,7 @@ class Reporter:
         if not batch:
             return 0.0
         try:
-            ack = self._road.report(ReportBatch(reports=batch))
+            ack = self._road.report(ReportBatch(reports=batch, outbox=self._outbox.identity, oldest=batch[0].seq))
         except (RoadError, HubError) as error:
             self.reached = False
             _log.info("reports wait n=%d error=%s", len(self._outbox), error)

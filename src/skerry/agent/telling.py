@@ -44,7 +44,7 @@ class Teller:
     history: History
     history_broken: str
     started: float
-    _told: tuple[str, ...] | None = None
+    _told: tuple[int, tuple[str, ...]] | None = None
     _shown: tuple[WorkloadStatus, ...] = ()
     _next_status: float = field(default=0.0)
 
@@ -54,7 +54,7 @@ class Teller:
 
     def tell(self) -> None:
         """One look: what changed is told. Raises StorageError."""
-        self._tell_issues()
+        self._tell_hub()
         now = self.clock.monotonic()
         if now >= self._next_status or self._shown != self.workloads():
             self.write_status()
@@ -82,21 +82,34 @@ class Teller:
             )
         )
 
-    def _tell_issues(self) -> None:
-        """To the hub on start, and when the set of issues changes."""
+    def _tell_hub(self) -> None:
+        """On start, when the set of issues changes, and when another assignment is in force: of one that asks for nothing
+        it has not, the device would otherwise say no word.
+        """
         found = self._issues()
-        names = tuple(issue.name for issue in found)
-        if names == self._told:
+        says = (self._in_force(), tuple(issue.name for issue in found))
+        if says == self._told:
             return
-        sequence = self.follower.assignment.sequence if self.follower.assignment else 0
         report = DeviceReport(
             capabilities=self.capabilities,
             issues=tuple(issue.text for issue in found),
-            sequence=sequence,
+            sequence=says[0],
             boot=capability.boot_id(),
         )
         self.outbox.put([(self.clock.now(), report)])
-        self._told = names
+        self._told = says
+
+    def _in_force(self) -> int:
+        """Sequence of the newest assignment that nothing under way here goes against."""
+        assignment = self.follower.assignment
+        if assignment is None:
+            return 0
+        wanted = {(spec.name, spec.bundle.digest) for spec in assignment.workloads}
+        under_way = {
+            (record.name, record.attempt.spec.bundle.digest) for record in self.records.all() if record.attempt
+        }
+        before = self._told[0] if self._told else 0
+        return assignment.sequence if under_way <= wanted else before
 
     def write_status(self, *, running: bool = True) -> None:
         self._shown = self.workloads()

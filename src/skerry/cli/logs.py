@@ -35,19 +35,19 @@ def command(
 ) -> None:
     """Show what a device reported."""
     found = hub.device(device.removeprefix("device/"))
-    reports = [report for report in hub.all_reports(found.id) if everything or is_event(report)][-tail:]
+    every = list(hub.all_reports(found.id))
+    reports = [report for report in every if everything or is_event(report)][-tail:]
     if output is not Output.TABLE:
         dump(reports, output)
         return
     if not reports:
         click.echo(f"nothing reported by {found.name} yet", err=True)
     _print(reports)
-    seen = max((report.seq for report in reports), default=0)
     while follow:
         world.wait(_POLL_SECONDS)
-        fresh = [r for r in hub.all_reports(found.id) if r.seq > seen and (everything or is_event(r))]
-        _print(fresh)
-        seen = max((report.seq for report in fresh), default=seen)
+        seen = len(every)  # nothing is ever removed; a sequence would begin again with a device's next outbox
+        every = list(hub.all_reports(found.id))
+        _print([report for report in every[seen:] if everything or is_event(report)])
 
 
 def is_event(report: Report) -> bool:

@@ -49,6 +49,7 @@ from skerry.hub.services.released import ReleasedBlobs
 from skerry.hub.services.reports import Reports
 from skerry.hub.services.rollouts import Rollouts
 from skerry.hub.services.sessions import Sessions
+from skerry.hub.services.strangers import Strangers
 from skerry.hub.services.tokens import AccessTokens
 from skerry.hub.store.interface import Store
 from skerry.hub.store.sql import open_store
@@ -116,6 +117,7 @@ class Hub:
     people: People
     sessions: Sessions
     presence: Presence
+    strangers: Strangers
     enrolment: Enrolment
     assignments: Assignments
     reports: Reports
@@ -177,6 +179,7 @@ async def _compose(config: HubConfig, parts: Parts) -> Hub:
         people=people,
         sessions=Sessions(store, clock, tokens=AccessTokens(secret), audience=audience, presence=presence),
         presence=presence,
+        strangers=Strangers(clock),
         enrolment=Enrolment(store, clock, entropy, facts=facts, newest_root=catalogue.newest_root),
         assignments=Assignments(store, clock, Signer(keyid=trust.assignment_keyid, private_key=trust.assignment_key)),
         reports=Reports(store, clock),
@@ -201,6 +204,7 @@ def create_app(hub: Hub) -> Litestar:
         "blobs": hub.blobs,
         "people": hub.people,
         "sessions": hub.sessions,
+        "strangers": hub.strangers,
         "enrolment": hub.enrolment,
         "assignments": hub.assignments,
         "reports": hub.reports,
@@ -216,13 +220,13 @@ def create_app(hub: Hub) -> Litestar:
     operator = Router(
         path=_OPERATOR_PATH,
         route_handlers=[*inventory.HANDLERS, *publishing.HANDLERS, *rollouts.HANDLERS, *governance.HANDLERS],
-        guards=[operator_gate(hub.people)],
+        guards=[operator_gate(hub.people, hub.strangers)],
         middleware=[audited(hub.audit, below=_OPERATOR_PATH)],
         tags=["operator"],
         security=[{"bearer": []}],
     )
     return Litestar(
-        route_handlers=[device_router(device_gate(hub.sessions)), operator, *system.HANDLERS],
+        route_handlers=[device_router(device_gate(hub.sessions, hub.strangers)), operator, *system.HANDLERS],
         dependencies={name: _always(value) for name, value in given.items()},
         middleware=[timing(meter)],
         before_send=[framing(meter)],

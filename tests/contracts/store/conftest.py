@@ -49,6 +49,18 @@ def database_url(request, tmp_path):
     server.drop(url)
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.slow])])
+def empty_url(request, tmp_path):
+    """A fresh database without any schema."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'hub.db'}"
+        return
+    server = request.getfixturevalue("postgres")
+    url = server.database()
+    yield url
+    server.drop(url)
+
+
 @pytest.fixture
 async def store(database_url, anyio_backend):
     opened = await open_store(database_url)

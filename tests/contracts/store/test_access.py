@@ -3,12 +3,14 @@ import asyncio
 
 import pytest
 
-from contracts.store.values import NOW
-from skerry.errors import Conflict, NotFound
-from skerry.hub.domain import AuditRecord, User
+from contracts.store.values import NOW, enrolled, new_device, rollout, token
+from skerry.errors import Conflict, HubError, NotFound
+from skerry.hub.domain import AuditRecord, CatalogueFile, Fleet, Note, User
 from skerry.wire.v1.operator import Role
 
 pytestmark = pytest.mark.anyio
+
+FILE = CatalogueFile(name="root.json", version=1, data=b"x")
 
 
 def user(name: str) -> User:
@@ -27,6 +29,66 @@ async def test_users(store):
     with pytest.raises(NotFound):
         await store.delete_user("anna")
     assert await store.user_by_token(b"anna") is None
+
+
+async def test_a_user_can_be_replaced_whole(store):
+    await store.add_user(user("anna"))
+    other = User(name="anna", role=Role.ADMIN, token_hash=b"new", created=NOW + 1)
+    await store.add_user(other, replace=True)
+    assert await store.users() == (other,)
+    assert await store.user_by_token(b"anna") is None
+
+
+async def test_the_last_administrator_stays_also_when_two_remove_each_other_at_once(store):
+    for name in ("anna", "bert"):
+        await store.add_user(User(name=name, role=Role.ADMIN, token_hash=name.encode(), created=NOW))
+    await store.add_user(user("carl"))
+    said = await asyncio.gather(*(store.delete_user(name) for name in ("anna", "bert")), return_exceptions=True)
+    assert [type(one) for one in said if one is not None] == [Conflict]
+    assert sum(one.role is Role.ADMIN for one in await store.users()) == 1
+    await store.delete_user("carl")
+
+
+def note(subject: str) -> Note:
+    record = AuditRecord(at=NOW, actor="anna", role="admin", action="test", subject=subject, outcome="ok")
+    return Note(record=record)
+
+
+async def test_a_note_is_recorded_with_what_it_is_about_or_not_at_all(store):
+    await enrolled(store, "d1")
+    await store.add_enrolment_token(token("t"))
+    record = rollout()
+    plan = [
+        ("fleet", lambda given: store.put_fleet(Fleet(name="north", selector={}), note=given)),
+        ("token", lambda given: store.add_enrolment_token(token("new"), note=given)),
+        ("enrol", lambda given: store.enrol(new_device("d2"), token_hash=b"t", now=NOW, note=given)),
+        ("labels", lambda given: store.patch_labels("d1", {"a": "b"}, note=given)),
+        ("revoke", lambda given: store.revoke("d1", now=NOW, note=given)),
+        ("delete", lambda given: store.delete_device("d1", now=NOW, note=given)),
+        ("user", lambda given: store.add_user(user("bert"), note=given)),
+        ("no user", lambda given: store.delete_user("bert", note=given)),
+        ("rollout", lambda given: store.create_rollout(record, [], [], epoch=0, note=given)),
+        ("files", lambda given: store.put_catalogue_files([FILE], expect={"root.json": 0}, note=given)),
+    ]
+    for name, write in plan:
+        given = note(name)
+        await write(given)
+        assert given.written, name
+    assert [entry.subject for entry in await store.audit()] == [name for name, _ in plan]
+    refused = [
+        lambda given: store.add_enrolment_token(token("new"), note=given),
+        lambda given: store.enrol(new_device("d3"), token_hash=b"t", now=NOW, note=given),
+        lambda given: store.patch_labels("d9", {}, note=given),
+        lambda given: store.delete_user("bert", note=given),
+        lambda given: store.create_rollout(record, [], [], epoch=0, note=given),
+        lambda given: store.put_catalogue_files([FILE], expect={"root.json": 0}, note=given),
+    ]
+    for write in refused:
+        given = note("refused")
+        with pytest.raises(HubError):
+            await write(given)
+        assert not given.written
+    assert len(await store.audit()) == len(plan)
 
 
 async def test_audit_is_numbered_without_gaps_whoever_writes(store):

@@ -18,7 +18,7 @@ async def test_enrolment_uses_the_token_up_and_keeps_what_the_device_said(store)
     assert device.labels == {"site": "kiel", "line": "4"}
     assert device.capabilities == CAPABILITIES
     assert device.public_key == b"k" * 32
-    assert (device.through, device.desired_version, device.assignment_sequence) == (0, 0, 0)
+    assert (device.report_n, device.desired_version, device.assignment_sequence) == (0, 0, 0)
     used = await store.enrolment_token(b"t")
     assert (used.used, used.device_id) == (NOW + 1, "d1")
     assert await store.device("d1") == device

@@ -1,13 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from skerry.errors import ConfigError, DatabaseUnavailable
-from skerry.hub.store.migrate import connected, migrate
+from skerry.hub.store.migrate import alembic_config, connected, migrate
 from skerry.hub.store.sql import open_store
 from skerry.hub.store.tables import metadata
+
+_DEVICE = (
+    "INSERT INTO devices (id, name, labels, public_key, capabilities, enrolled, issues, doubts, through, desired_version, "
+    "assignment_sequence, applied_sequence, applied_version, history_n, history_hash) "
+    "VALUES ('{name}', 'cam', '{{}}', '', '{{}}', 0, '[]', '[]', {through}, 0, 0, 0, 0, 0, '')"
+)
+OF_THE_FIRST_SCHEMA = (
+    _DEVICE.format(name="d1", through=2),
+    _DEVICE.format(name="d2", through=0),
+    "INSERT INTO reports (device_id, seq, received, report) VALUES ('d1', 1, 0, '{}'), ('d1', 2, 0, '{}')",
+)
 
 
 def test_the_migrations_make_exactly_the_tables(database_url):
@@ -20,6 +32,20 @@ def test_migrating_again_is_nothing(database_url):
     migrate(database_url)
     with connected(database_url) as connection:
         assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar_one() == 1
+
+
+def test_reports_of_the_first_schema_are_those_of_an_outbox_without_a_name(empty_url):
+    with connected(empty_url) as connection:
+        command.upgrade(alembic_config(connection), "0001")
+        for statement in OF_THE_FIRST_SCHEMA:
+            connection.execute(text(statement))
+    migrate(empty_url)
+    with connected(empty_url) as connection:
+        assert connection.execute(text("SELECT n, report FROM reports ORDER BY n")).all() == [(1, "{}"), (2, "{}")]
+        assert connection.execute(text("SELECT id, report_n FROM devices ORDER BY id")).all() == [("d1", 2), ("d2", 0)]
+        assert connection.execute(text("SELECT device_id, outbox, through, lost FROM outboxes")).all() == [
+            ("d1", "", 2, 0)
+        ]
 
 
 def test_a_database_of_a_newer_hub_is_refused_and_left_alone(database_url):

@@ -42,7 +42,7 @@ async def test_a_batch_is_stored_once_however_often_it_is_sent(store):
     assert await store.add_reports("d1", batch, received=NOW) == 3
     assert await store.add_reports("d1", batch, received=NOW + 1) == 3
     assert await store.add_reports("d1", [*batch, report(4, result("e4"))], received=NOW + 2) == 4
-    assert await store.reports("d1") == (*batch, report(4, result("e4")))
+    assert [kept for _, kept in await store.reports("d1")] == [*batch, report(4, result("e4"))]
     assert await store.count_results() == 4
 
 
@@ -54,6 +54,79 @@ async def test_nothing_behind_a_gap_is_stored_or_acknowledged(store):
     assert await store.count_results() == 2
     assert await store.add_reports("d1", [report(n, result(f"e{n}")) for n in (3, 4, 5)], received=NOW) == 5
     assert await store.count_results() == 5
+
+
+async def send(store, *seqs, outbox="a", oldest=0):
+    batch = [report(n, result(f"{outbox}{n}")) for n in seqs]
+    return await store.add_reports("d1", batch, received=NOW, outbox=outbox, oldest=oldest)
+
+
+async def findings(store):
+    audit = [(entry.actor, entry.action, entry.outcome.partition(":")[0]) for entry in await store.audit()]
+    return (await store.device("d1")).issues, audit
+
+
+async def test_another_outbox_starts_anew_and_is_remarked_on(store):
+    await enrolled(store, "d1")
+    assert await send(store, 1, 2, 3, outbox="a", oldest=1) == 3
+    assert await findings(store) == ((), [])
+    assert await send(store, 1, 2, outbox="b", oldest=1) == 2
+    assert await send(store, 1, 2, 3, outbox="b", oldest=1) == 3
+    assert await store.count_results() == 6
+    assert await send(store, 4, outbox="a", oldest=4) == 4, "the old one may come back"
+    (issue,), audit = await findings(store)
+    assert issue.startswith("outbox-replaced")
+    assert audit == [("d1", "report", "outbox-replaced")]
+
+
+async def test_a_gap_before_what_a_device_still_holds_is_lost_and_remarked_on(store):
+    await enrolled(store, "d1")
+    assert await send(store, 1, 2, oldest=1) == 2
+    assert await send(store, 7, 8, oldest=0) == 2, "the oldest it holds is unknown: the gap may still come"
+    assert await send(store, 7, 8, oldest=5) == 2, "5 and 6 may still come"
+    assert await send(store, 7, 8, oldest=7) == 8
+    assert await send(store, 7, 8, 9, oldest=7) == 9
+    assert await store.count_results() == 5
+    issues, audit = await findings(store)
+    assert issues == ("reports-lost: 4 never arrived",)
+    assert audit == [("d1", "report", "lost")]
+    assert await send(store, 11, oldest=11) == 11
+    issues, audit = await findings(store)
+    assert issues == ("reports-lost: 5 never arrived",)
+    assert len(audit) == 1, "how many there are stands with the device; the log says when it began"
+
+
+async def test_a_new_outbox_whose_first_reports_were_dropped_is_taken_from_where_it_begins(store):
+    await enrolled(store, "d1")
+    assert await send(store, 5, 6, oldest=5) == 6
+    assert (await findings(store))[0] == ("reports-lost: 4 never arrived",)
+
+
+async def test_a_hub_put_back_from_a_backup_goes_on_with_devices_that_know_more(store):
+    await enrolled(store, "d1")
+    await send(store, 1, 2, oldest=1)
+    assert await send(store, 900, 901, oldest=900) == 901
+    assert await store.count_results() == 4
+    assert (await findings(store))[0] == ("reports-lost: 897 never arrived",)
+
+
+async def test_a_device_that_names_no_outbox_is_one_with_a_single_outbox(store):
+    await enrolled(store, "d1")
+    assert await send(store, 1, 2, outbox="") == 2
+    assert await send(store, 4, outbox="") == 2
+    assert await send(store, 1, 2, 3, outbox="") == 3
+    assert await findings(store) == ((), [])
+
+
+async def test_reports_page_in_the_order_they_came_whatever_outbox_they_are_from(store):
+    await enrolled(store, "d1")
+    await send(store, 1, 2, 3, outbox="a")
+    await send(store, 1, 2, outbox="b")
+    first = await store.reports("d1", limit=4)
+    rest = await store.reports("d1", limit=4, after=first[-1][0])
+    assert [n for n, _ in (*first, *rest)] == [1, 2, 3, 4, 5]
+    assert [kept.seq for _, kept in (*first, *rest)] == [1, 2, 3, 1, 2]
+    assert (await store.device("d1")).report_n == 5
 
 
 async def test_order_inside_a_batch_does_not_matter_and_an_empty_one_is_nothing(store):
@@ -153,6 +226,7 @@ async def test_history_the_caller_rejects_is_kept_as_a_report_and_noted_once(sto
     assert await store.history("d1") == (history(1).entry,)
     assert (await store.device("d1")).issues == ("entry 2: bad-signature", "history-gap at 3 after 1")
     assert len(await store.reports("d1")) == 3
+    assert [entry.outcome for entry in await store.audit()] == ["tampered: entry 2: bad-signature"]
 
 
 @pytest.mark.parametrize("table", ["history_entries", "audit", "rollout_events"])

@@ -39,6 +39,30 @@ def test_installs_serves_and_proves_it(bench):
     assert bench.hub.bodies(DeviceReport)[0].capabilities.runtimes
 
 
+def test_an_assignment_that_asks_for_nothing_new_is_still_reported_as_in_force(bench):
+    """What a device tells the hub that was offline while a first install was assigned and taken back."""
+    bench.join()
+    bench.hub.assign()
+    bench.start()
+    bench.until("first", lambda: 1 in [body.sequence for body in bench.hub.bodies(DeviceReport)])
+    bench.hub.assign()
+    bench.until("second", lambda: 2 in [body.sequence for body in bench.hub.bodies(DeviceReport)])
+
+
+def test_an_assignment_is_not_in_force_while_an_attempt_of_the_one_before_is_under_way(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    bench.join()
+    bench.hub.assign(bench.spec(v1, soak=60))
+    bench.start()
+    bench.until("soak", lambda: "soaking" in bench.hub.states(v1))
+    bench.hub.assign()
+    bench.until("undone", lambda: 2 in [body.sequence for body in bench.hub.bodies(DeviceReport)])
+    said = [body for body in bench.hub.bodies(object) if isinstance(body, DeviceReport | WorkloadReport)]
+    in_force = next(n for n, body in enumerate(said) if isinstance(body, DeviceReport) and body.sequence == 2)
+    undone = next(n for n, body in enumerate(said) if getattr(body, "state", "") == "undone")
+    assert undone < in_force
+
+
 def test_only_the_chosen_variant_travels(bench):
     v1 = bench.owner.release("1.0.0", 1)
     running(bench, v1)

@@ -80,11 +80,16 @@ def test_full_queue_drops_the_oldest_figures_and_results_never_what_happened(pat
     )  # fmt: skip
     outbox.put([(1.0, figures)])
     outbox.put((1.0, result(number)) for number in range(1_500))
-    bodies = [report.body for report in outbox.batch(rows=5_000)]
+    batches = []
+    while batch := outbox.batch(rows=5_000):
+        batches.append(batch)
+        outbox.forget(batch[-1].seq)
+    bodies = [report.body for batch in batches for report in batch]
+    assert len(batches) == 2, "a batch ends where numbers are missing"
     assert bodies[0] == workload()
     assert figures not in bodies
     assert bodies[-1] == result(1_499)
-    assert outbox.dropped == 1_502 - len(outbox) > 0
+    assert outbox.dropped == 1_502 - len(bodies) > 0
     outbox.close()
 
 
@@ -117,3 +122,26 @@ def test_locked_database_is_a_storage_error(outbox, path):
     other.execute("ROLLBACK")
     other.close()
     outbox.put([(1.0, result(1))])
+
+
+def test_each_database_has_an_identity_of_its_own_for_good(path, tmp_path):
+    first, other = Outbox(path), Outbox(tmp_path / "other.db")
+    assert len(first.identity) == 32
+    assert first.identity != other.identity
+    first.close()
+    other.close()
+    again = Outbox(path)
+    assert again.identity == first.identity
+    again.close()
+
+
+def test_a_database_from_before_identities_goes_on_without_one(path):
+    """A name given later would make its reports those of another outbox, which begins at 1."""
+    old = Outbox(path)
+    old.put([(1.0, result(1))])
+    old._connection.execute("DROP TABLE identity")
+    old.close()
+    outbox = Outbox(path)
+    assert outbox.identity == ""
+    assert [report.seq for report in outbox.batch()] == [1]
+    outbox.close()

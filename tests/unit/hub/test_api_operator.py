@@ -14,8 +14,11 @@ from litestar.routes import HTTPRoute
 
 from skerry.errors import DatabaseUnavailable, StorageError
 from skerry.hub.services.access import LEAST_ROLE, Action, Allowed, decide_access
+from skerry.hub.services.strangers import BURST, SECONDS_EACH
+from skerry.wire.v1.device import CLIENT_ASSERTION_TYPE
 from skerry.wire.v1.operator import Role
 from support.bundles import bundle
+from support.hub_world import CAPABILITIES, b64
 
 OPEN = {
     ("GET", "/healthz"),
@@ -28,6 +31,7 @@ OPEN = {
 }
 """Everything that answers without credentials. A route that is not here must refuse; add one only on purpose."""
 
+STRANGE_DEVICE = {"token": "x", "name": "cam", "public_key": b64(b"k" * 32), "capabilities": CAPABILITIES}
 FILLED = {"device_id": "d-1", "rollout_id": "r-1", "name": "nobody", "digest": f"sha256:{'a' * 64}", "role": "line-x"}
 
 
@@ -62,6 +66,7 @@ def test_every_route_refuses_strangers_but_the_few_that_are_open(hub):
         for method, template, _ in operations(world.app):
             seen.add((method, template))
             for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic YTpi"}):
+                world.clock.advance(SECONDS_EACH)
                 reply = await world.client.request(method, filled(template), headers=headers)
                 refused = reply.status_code == 401
                 assert refused == ((method, template) not in OPEN), (method, template, reply.status_code)
@@ -243,6 +248,96 @@ def test_every_mutating_request_leaves_one_record_also_when_refused(hub):
             ("unknown", "none", "delete a device", "devices/d-none", "SKY-5002"),
             ("admin", "admin", "label a device", f"devices/{device.id}", "SKY-5001"),
         ]
+
+    hub(scene)
+
+
+def test_every_kind_of_change_leaves_exactly_one_record(hub):
+    """Uploads leave two, as files know no transactions: when they begin and how they end."""
+
+    async def scene(world):
+        device, spare = await world.device(), await world.device("spare")
+        entry = world.entry(bundle())
+        await world.upload(bundle())
+        role = await world.signed_release(entry)
+        digest = "sha256:" + hashlib.sha256(b"hello").hexdigest()
+        spec = {"workload": "sorter", "bundle": "digits:1.0.0"}
+
+        async def records(method, path, **more):
+            before = len(await world.audit())
+            reply = await world.call(method, path, **more)
+            assert reply.status_code < 300, reply.text
+            return reply, [(one["action"], one["subject"], one["outcome"]) for one in (await world.audit())[before:]]
+
+        changes: list[tuple[str, str, dict[str, Any], Action, str]] = [
+            ("PUT", "fleets/north", {"json": {"selector": {}}}, Action.SET_FLEET, "fleets/north"),
+            ("PATCH", f"devices/{device.id}", {"json": {"labels": {}}}, Action.LABEL_DEVICE, f"devices/{device.id}"),
+            ("POST", "enrolment-tokens", {"json": {}}, Action.MAKE_ENROLMENT_TOKEN, "enrolment-tokens []"),
+            (
+                "POST",
+                f"catalogue/roles/line-{entry.line}",
+                {"content": role},
+                Action.PUBLISH,
+                "catalogue/roles/line-vision",
+            ),
+            (
+                "POST",
+                f"catalogue/roles/line-{entry.line}",
+                {"content": role},
+                Action.PUBLISH,
+                "catalogue/roles/line-vision",
+            ),
+            ("POST", "rollouts", {"json": spec}, Action.START_ROLLOUT, "rollouts/"),
+            ("POST", f"devices/{device.id}/revoke", {}, Action.REVOKE_DEVICE, f"devices/{device.id}/revoke"),
+            ("DELETE", f"devices/{spare.id}", {}, Action.DELETE_DEVICE, f"devices/{spare.id}"),
+            ("POST", "users", {"json": {"name": "vera", "role": "viewer"}}, Action.MAKE_USER, "users/vera as viewer"),
+            ("DELETE", "users/vera", {}, Action.DELETE_USER, "users/vera"),
+        ]
+        rollout = ""
+        for method, path, more, action, subject in changes:
+            reply, noted = await records(method, path, **more)
+            assert [(one[0], one[2]) for one in noted] == [(action, "ok")], (method, path)
+            assert noted[0][1].startswith(subject)
+            rollout = rollout or reply.json()["id"] if path == "rollouts" else rollout
+        for verb in ("pause", "resume", "undo"):
+            _, noted = await records("POST", f"rollouts/{rollout}/{verb}")
+            assert noted == [(Action.STEER_ROLLOUT, f"rollouts/{rollout}/{verb}", "ok")]
+        _, noted = await records("PUT", f"blobs/{digest}", content=b"hello")
+        assert noted == [(Action.UPLOAD_BLOB, f"blobs/{digest}", outcome) for outcome in ("begun", "ok")]
+        assert rollout in next(one["subject"] for one in await world.audit() if one["action"] == Action.START_ROLLOUT)
+
+    hub(scene)
+
+
+def test_a_hub_that_dies_before_its_answer_has_recorded_what_it_did(hub):
+    async def scene(world):
+        async def dies(_record):
+            raise RuntimeError("power cut")
+
+        world.hub.audit.add = dies
+        reply = await world.call("PUT", "fleets/north", json={"selector": {"site": "north"}})
+        assert reply.status_code == 200
+        assert [one["action"] for one in await world.audit()][-1] == Action.SET_FLEET
+
+    hub(scene)
+
+
+def test_a_stranger_cannot_fill_the_audit_log_nor_lock_anybody_out(hub):
+    async def scene(world):
+        before = len(await world.audit())
+        replies = [await world.call("DELETE", "devices/d-1", token="wrong") for _ in range(BURST + 30)]
+        assert [reply.status_code for reply in replies] == [401] * BURST + [429] * 30
+        assert replies[-1].json()["code"] == "SKY-5010"
+        assert 0 < int(replies[-1].headers["retry-after"]) <= SECONDS_EACH
+        for path in ("enroll", "token"):
+            form = {"grant_type": "client_credentials", "client_assertion_type": CLIENT_ASSERTION_TYPE}
+            more: Any = {"data": {**form, "client_assertion": "x"}} if path == "token" else {"json": STRANGE_DEVICE}
+            assert (await world.client.post(f"/device/v1/{path}", **more)).status_code == 429
+        assert len(await world.audit()) - before == BURST
+        assert (await (await world.device()).call("GET", "assignment")).status_code == 200
+        world.clock.advance(SECONDS_EACH)
+        assert (await world.call("DELETE", "devices/d-1", token="wrong")).status_code == 401
+        assert (await world.call("DELETE", "devices/d-1", token="wrong")).status_code == 429
 
     hub(scene)
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from skerry.errors import BadRequest, EnrolmentRefused, NotFound
 from skerry.hub.api.bodies import CompressedRequest, GivenBlobs, blob_response
-from skerry.hub.api.gate import device_of
+from skerry.hub.api.gate import address_of, device_of
 from skerry.hub.api.ranges import none_match
 from skerry.hub.blobs import checked_digest
 from skerry.hub.services.assignments import Assignments
@@ -25,6 +25,7 @@ from skerry.hub.services.enrolment import Enrolment
 from skerry.hub.services.released import ReleasedBlobs
 from skerry.hub.services.reports import MAX_BATCH_BYTES, Reports
 from skerry.hub.services.sessions import Sessions
+from skerry.hub.services.strangers import Strangers
 from skerry.wire.v1.device import CLIENT_ASSERTION_TYPE, EnrolReply, EnrolRequest, TokenReply
 from skerry.wire.v1.report import ReportAck, ReportBatch
 
@@ -50,26 +51,37 @@ class TokenForm(Struct, frozen=True, kw_only=True):
 
 @post("/enroll", request_max_body_size=_SMALL_BODY)
 async def enroll(
-    data: JSONBody[EnrolRequest], enrolment: NamedDependency[Enrolment], audit: NamedDependency[AuditLog]
+    request: AnyRequest,
+    data: JSONBody[EnrolRequest],
+    enrolment: NamedDependency[Enrolment],
+    strangers: NamedDependency[Strangers],
+    audit: NamedDependency[AuditLog],
 ) -> EnrolReply:
     """Use up a one-time token and become a device of this hub."""
     try:
-        device, reply = await enrolment.enrol(data)
+        with strangers.from_address(address_of(request)):
+            return await enrolment.enrol(data)
     except EnrolmentRefused as error:
-        await audit.note(actor="unknown", role="none", action="enrol", subject=data.name, outcome=error.code)
+        await audit.add(
+            audit.record(actor="unknown", role="none", action="enrol", subject=data.name, outcome=error.code)
+        )
         raise
-    await audit.note(actor=device.id, role="device", action="enrol", subject=f"devices/{device.id}", outcome="ok")
-    return reply
 
 
 @post("/token", status_code=200, request_max_body_size=_SMALL_BODY)
-async def token(data: URLEncodedBody[TokenForm], sessions: NamedDependency[Sessions]) -> TokenReply:
+async def token(
+    request: AnyRequest,
+    data: URLEncodedBody[TokenForm],
+    sessions: NamedDependency[Sessions],
+    strangers: NamedDependency[Strangers],
+) -> TokenReply:
     """Exchange a fresh client assertion for an access token of 15 minutes."""
     if data.grant_type != "client_credentials":
         raise BadRequest(problem="grant_type: must be client_credentials")
     if data.client_assertion_type != CLIENT_ASSERTION_TYPE:
         raise BadRequest(problem=f"client_assertion_type: must be {CLIENT_ASSERTION_TYPE}")
-    return await sessions.exchange(data.client_assertion)
+    with strangers.from_address(address_of(request)):
+        return await sessions.exchange(data.client_assertion)
 
 
 @get("/assignment", responses={304: _UNCHANGED})

@@ -9,7 +9,7 @@ from litestar import Request, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from skerry.hub.api.gate import name_subject
+from skerry.hub.api.gate import note_of
 from skerry.hub.api.inventory import Limit, number
 from skerry.hub.services.access import Action
 from skerry.hub.services.audit import AuditLog
@@ -29,13 +29,12 @@ async def list_users(people: NamedDependency[People]) -> Page[UserView]:
 @post("/users", action=Action.MAKE_USER)
 async def make_user(request: AnyRequest, data: JSONBody[UserRequest], people: NamedDependency[People]) -> UserToken:
     """A user with one role. The token is shown in this answer and never again."""
-    name_subject(request, f"users/{data.name} as {data.role}")
-    return await people.add(data)
+    return await people.add(data, note=note_of(request, f"users/{data.name} as {data.role}"))
 
 
 @delete("/users/{name:str}", action=Action.DELETE_USER)
-async def delete_user(name: FromPath[str], people: NamedDependency[People]) -> None:
-    await people.remove(name)
+async def delete_user(request: AnyRequest, name: FromPath[str], people: NamedDependency[People]) -> None:
+    await people.remove(name, note=note_of(request))
 
 
 @get("/audit", action=Action.READ_AUDIT)

@@ -10,7 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from skerry.errors import BadRequest
-from skerry.hub.api.gate import name_subject, person_of
+from skerry.hub.api.gate import note_of, person_of
 from skerry.hub.services.access import Action
 from skerry.hub.services.devices import Devices, Fleets
 from skerry.hub.services.enrolment import Enrolment
@@ -78,21 +78,21 @@ async def device_reports(
 
 @patch("/devices/{device_id:str}", action=Action.LABEL_DEVICE)
 async def label_device(
-    device_id: FromPath[str], data: JSONBody[DevicePatch], devices: NamedDependency[Devices]
+    request: AnyRequest, device_id: FromPath[str], data: JSONBody[DevicePatch], devices: NamedDependency[Devices]
 ) -> DeviceView:
-    return await devices.patch(device_id, data)
+    return await devices.patch(device_id, data, note=note_of(request))
 
 
 @post("/devices/{device_id:str}/revoke", status_code=200, action=Action.REVOKE_DEVICE)
-async def revoke_device(device_id: FromPath[str], devices: NamedDependency[Devices]) -> DeviceView:
+async def revoke_device(request: AnyRequest, device_id: FromPath[str], devices: NamedDependency[Devices]) -> DeviceView:
     """From now on the device gets nothing from this hub. What it runs, it goes on running."""
-    return await devices.revoke(device_id)
+    return await devices.revoke(device_id, note=note_of(request))
 
 
 @delete("/devices/{device_id:str}", action=Action.DELETE_DEVICE)
-async def delete_device(device_id: FromPath[str], devices: NamedDependency[Devices]) -> None:
+async def delete_device(request: AnyRequest, device_id: FromPath[str], devices: NamedDependency[Devices]) -> None:
     """Take the device out of every list. Its history stays."""
-    await devices.delete(device_id)
+    await devices.delete(device_id, note=note_of(request))
 
 
 @get("/fleets", action=Action.READ_FLEETS)
@@ -106,8 +106,10 @@ async def get_fleet(name: FromPath[str], fleets: NamedDependency[Fleets]) -> Fle
 
 
 @put("/fleets/{name:str}", action=Action.SET_FLEET)
-async def put_fleet(name: FromPath[str], data: JSONBody[FleetSpec], fleets: NamedDependency[Fleets]) -> FleetView:
-    return await fleets.put(name, data)
+async def put_fleet(
+    request: AnyRequest, name: FromPath[str], data: JSONBody[FleetSpec], fleets: NamedDependency[Fleets]
+) -> FleetView:
+    return await fleets.put(name, data, note=note_of(request))
 
 
 @post("/enrolment-tokens", action=Action.MAKE_ENROLMENT_TOKEN)
@@ -115,8 +117,8 @@ async def make_enrolment_token(
     request: AnyRequest, data: JSONBody[EnrolmentTokenRequest], enrolment: NamedDependency[Enrolment]
 ) -> EnrolmentToken:
     """A token for one device. It is shown in this answer and never again."""
-    name_subject(request, f"enrolment-tokens {sorted(data.labels.items())}")
-    return await enrolment.make_token(data, by=person_of(request).name)
+    note = note_of(request, f"enrolment-tokens {sorted(data.labels.items())}")
+    return await enrolment.make_token(data, by=person_of(request).name, note=note)
 
 
 HANDLERS = (

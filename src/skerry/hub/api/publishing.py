@@ -9,13 +9,15 @@ from litestar import Request, Response, get, post, put, route
 from litestar.di import NamedDependency
 from litestar.enums import HttpMethod
 from litestar.params import FromPath
+from msgspec.structs import replace
 
 from skerry.errors import BadRequest, PayloadTooLarge
 from skerry.hub.api.bodies import GivenBlobs, blob_response
 from skerry.hub.api.description import TakesBytes
-from skerry.hub.api.gate import name_subject
+from skerry.hub.api.gate import note_of
 from skerry.hub.blobs import checked_digest
 from skerry.hub.services.access import Action
+from skerry.hub.services.audit import AuditLog
 from skerry.hub.services.catalogue import MAX_ROLE_BYTES, Catalogue
 from skerry.hub.services.models import Models
 from skerry.wire.v1.operator import ModelView, Page
@@ -39,14 +41,19 @@ async def has_blob(request: AnyRequest, digest: FromPath[str], blobs: GivenBlobs
     request_max_body_size=None,
     operation_class=TakesBytes,
 )
-async def put_blob(request: AnyRequest, digest: FromPath[str], blobs: GivenBlobs) -> Response[bytes]:
+async def put_blob(
+    request: AnyRequest, digest: FromPath[str], blobs: GivenBlobs, audit: NamedDependency[AuditLog]
+) -> Response[bytes]:
     """Upload the bytes with this digest. Nothing is visible before all are there and the digest is proven."""
     declared = request.headers.get("content-length", "0")
     if not declared.isascii() or not declared.isdigit():
         raise BadRequest(problem="content-length: must be a number")
     if int(declared) > MAX_BLOB_BYTES:
         raise PayloadTooLarge(limit=MAX_BLOB_BYTES)
-    await blobs.put(checked_digest(digest), request.stream(), limit=MAX_BLOB_BYTES)
+    checked_digest(digest)
+    # Files know no transactions: what begins is recorded before, how it ends before the answer.
+    await audit.add(replace(note_of(request).record, outcome="begun"))
+    await blobs.put(digest, request.stream(), limit=MAX_BLOB_BYTES)
     return Response(content=b"", media_type="application/octet-stream")
 
 
@@ -67,7 +74,7 @@ async def publish_role(request: AnyRequest, role: FromPath[str], catalogue: Name
     """The next version of a role, signed by its keys; all it names must have been uploaded. The hub signs snapshot and
     timestamp over it; a role it cannot serve whole changes nothing.
     """
-    await catalogue.publish_role(role, await request.body())
+    await catalogue.publish_role(role, await request.body(), note=note_of(request))
 
 
 @post(
@@ -79,8 +86,7 @@ async def publish_role(request: AnyRequest, role: FromPath[str], catalogue: Name
 )
 async def publish_root(request: AnyRequest, catalogue: NamedDependency[Catalogue]) -> None:
     """The next root, signed by the thresholds of the present one and of itself."""
-    name_subject(request, "catalogue/root")
-    await catalogue.publish_root(await request.body())
+    await catalogue.publish_root(await request.body(), note=note_of(request))
 
 
 @get("/models", action=Action.READ_MODELS)

@@ -9,7 +9,7 @@ from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from skerry.hub.api.gate import name_subject, person_of
+from skerry.hub.api.gate import note_of, person_of
 from skerry.hub.api.inventory import Limit, number
 from skerry.hub.rollout.verbs import Verb
 from skerry.hub.services.access import Action
@@ -46,9 +46,9 @@ async def rollout_events(
 async def start_rollout(
     request: AnyRequest, data: JSONBody[RolloutSpec], rollouts: NamedDependency[Rollouts]
 ) -> RolloutView:
-    view = await rollouts.create(data, actor=person_of(request).name)
-    name_subject(request, f"rollouts/{view.id} {data.workload}={data.bundle}")
-    return view
+    rollout_id = rollouts.new_id()
+    note = note_of(request, f"rollouts/{rollout_id} {data.workload}={data.bundle}")
+    return await rollouts.create(data, rollout_id=rollout_id, actor=person_of(request).name, note=note)
 
 
 @post("/rollouts/{rollout_id:str}/pause", status_code=200, action=Action.STEER_ROLLOUT)
@@ -56,7 +56,7 @@ async def pause_rollout(
     request: AnyRequest, rollout_id: FromPath[str], rollouts: NamedDependency[Rollouts]
 ) -> RolloutView:
     """Assign no further devices; those already told go on."""
-    return await rollouts.command(rollout_id, Verb.PAUSE, actor=person_of(request).name)
+    return await rollouts.command(rollout_id, Verb.PAUSE, actor=person_of(request).name, note=note_of(request))
 
 
 @post("/rollouts/{rollout_id:str}/resume", status_code=200, action=Action.STEER_ROLLOUT)
@@ -64,7 +64,7 @@ async def resume_rollout(
     request: AnyRequest, rollout_id: FromPath[str], rollouts: NamedDependency[Rollouts]
 ) -> RolloutView:
     """Go on, accepting the failures so far."""
-    return await rollouts.command(rollout_id, Verb.RESUME, actor=person_of(request).name)
+    return await rollouts.command(rollout_id, Verb.RESUME, actor=person_of(request).name, note=note_of(request))
 
 
 @post("/rollouts/{rollout_id:str}/undo", status_code=200, action=Action.STEER_ROLLOUT)
@@ -72,7 +72,7 @@ async def undo_rollout(
     request: AnyRequest, rollout_id: FromPath[str], rollouts: NamedDependency[Rollouts]
 ) -> RolloutView:
     """Bring every device it touched back to what it ran before."""
-    return await rollouts.command(rollout_id, Verb.UNDO, actor=person_of(request).name)
+    return await rollouts.command(rollout_id, Verb.UNDO, actor=person_of(request).name, note=note_of(request))
 
 
 HANDLERS = (

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from skerry.hub.domain.access import AuditRecord, Lease, User
+from skerry.hub.domain.access import AuditRecord, Lease, Note, User
 from skerry.hub.domain.catalogue import BundleRecord, CatalogueFile
 from skerry.hub.domain.devices import (
     Desired,
@@ -47,6 +47,7 @@ __all__ = [
     "Member",
     "MemberState",
     "NewDevice",
+    "Note",
     "Outcome",
     "Refused",
     "RolloutRecord",

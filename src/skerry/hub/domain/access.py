@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from msgspec import Struct
 
 from skerry.wire.v1.operator import Role
@@ -24,6 +26,16 @@ class AuditRecord(Struct, frozen=True, kw_only=True):
     action: str
     subject: str
     outcome: str
+
+
+@dataclass(kw_only=True)
+class Note:
+    """What the audit log shall say of a request. The store writes it in the very transaction that does what was asked, and
+    marks it `written` once that is committed; after a refusal nothing was, and whoever answers records that instead.
+    """
+
+    record: AuditRecord
+    written: bool = False
 
 
 class Lease(Struct, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ class Device(Struct, frozen=True, kw_only=True):
     revoked: float | None = None  # since when
     deleted: float | None = None  # since when; its history and reports stay
     issues: tuple[str, ...] = ()  # as the device reported, then what the hub found wrong with its history
-    through: int = 0  # highest report sequence stored
+    report_n: int = 0  # reports stored of it, from all its outboxes
     desired_version: int = 0  # grows by one with every change of what it shall run
     assignment_sequence: int = 0  # of the last assignment issued; 0 = none yet
     applied_sequence: int = 0  # of the assignment the device last said is in force

@@ -6,6 +6,7 @@ from __future__ import annotations
 from skerry.effects import Clock
 from skerry.hub.domain.access import AuditRecord
 from skerry.hub.services.pages import page_of
+from skerry.hub.store.documents import plain
 from skerry.hub.store.interface import AccessStore
 from skerry.wire.v1.operator import AuditEntry, Page
 
@@ -17,12 +18,13 @@ class AuditLog:
         self._store = store
         self._clock = clock
 
-    async def note(self, *, actor: str, role: str, action: str, subject: str, outcome: str) -> None:
-        now = self._clock.now()
-        subject = subject[:_SUBJECT_LIMIT]
-        await self._store.add_audit(
-            AuditRecord(at=now, actor=actor, role=role, action=action, subject=subject, outcome=outcome)
-        )
+    def record(self, *, actor: str, role: str, action: str, subject: str, outcome: str = "ok") -> AuditRecord:
+        """What is to be noted now."""
+        now, subject = self._clock.now(), plain(subject[:_SUBJECT_LIMIT])
+        return AuditRecord(at=now, actor=actor, role=role, action=action, subject=subject, outcome=outcome)
+
+    async def add(self, record: AuditRecord) -> None:
+        await self._store.add_audit(record)
 
     async def page(self, *, limit: int, after: int) -> Page[AuditEntry]:
         entries = await self._store.audit(limit=limit, after=after)

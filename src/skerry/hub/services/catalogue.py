@@ -17,6 +17,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 from skerry.effects import Clock
 from skerry.errors import CatalogueRefused, Conflict, NotFound, StaleVersion, UnknownAddress
 from skerry.hub.blobs import Blobs
+from skerry.hub.domain.access import Note
 from skerry.hub.domain.catalogue import CatalogueFile
 from skerry.hub.services.released import MAX_MANIFEST, bundle_of, manifest_of, target_file
 from skerry.hub.store.interface import CatalogueStore
@@ -76,7 +77,7 @@ class Catalogue:
             raise NotFound(kind="catalogue role", name=role)
         return file.data
 
-    async def publish_role(self, role: str, data: bytes) -> None:
+    async def publish_role(self, role: str, data: bytes, *, note: Note | None = None) -> None:
         """Serve new metadata of `targets` or a release role, once everything it names is here.
 
         Raises CatalogueRefused, BadRequest for a blob that was not uploaded, ManifestError; nothing changes then. Giving the
@@ -84,10 +85,10 @@ class Catalogue:
         """
         if not _ROLE.fullmatch(role):
             raise NotFound(kind="catalogue role", name=role)
-        await self._retried(lambda: self._publish_role(role, data))
+        await self._retried(lambda: self._publish_role(role, data, note))
         await self.register_missing()
 
-    async def _publish_role(self, role: str, data: bytes) -> None:
+    async def _publish_role(self, role: str, data: bytes, note: Note | None) -> None:
         previous = await self._store.catalogue_file(f"{role}.json")
         if previous is not None and previous.data == data:
             return
@@ -95,7 +96,7 @@ class Catalogue:
         before = previous.data if previous is not None else None
         publish.verify_role(root=root, targets=targets, role=role, data=data, previous=before, now=self._clock.now())
         files = await self._files_of(role, data, before)
-        await self._serve({role: data}, extra=files)
+        await self._serve({role: data}, extra=files, note=note)
 
     async def _files_of(self, role: str, data: bytes, before: bytes | None) -> list[CatalogueFile]:
         """The target files new metadata brings along, taken from what was uploaded."""
@@ -121,7 +122,7 @@ class Catalogue:
             raise Conflict(kind="catalogue role", name="targets", problem=problem)
         return target_file(ASSIGNMENT_KEYS_TARGET, digest, content)
 
-    async def publish_root(self, data: bytes) -> None:
+    async def publish_root(self, data: bytes, *, note: Note | None = None) -> None:
         """Serve the next root. Raises CatalogueRefused unless both thresholds signed it and it fits what is served."""
         current = await self._newest(_ROOT)
         if current == data:
@@ -133,7 +134,7 @@ class Catalogue:
             metadata.require_signed(root, name.removesuffix(".json"), await self._newest(name))
         version = metadata.version_of(data)
         await self._store.put_catalogue_files(
-            [CatalogueFile(name=_ROOT, version=version, data=data)], expect={_ROOT: version - 1}
+            [CatalogueFile(name=_ROOT, version=version, data=data)], expect={_ROOT: version - 1}, note=note
         )
 
     # --- on start and ever after ---------------------------------------------------------------------------------------
@@ -225,7 +226,9 @@ class Catalogue:
 
     # --- writing -------------------------------------------------------------------------------------------------------
 
-    async def _serve(self, roles: Mapping[str, bytes], *, extra: list[CatalogueFile] | None = None) -> None:
+    async def _serve(
+        self, roles: Mapping[str, bytes], *, extra: list[CatalogueFile] | None = None, note: Note | None = None
+    ) -> None:
         """Write `roles` with a new snapshot and timestamp over everything, all or none. Raises StaleVersion."""
         names = [name for name in await self._store.catalogue_names() if _ROLE.fullmatch(name.removesuffix(".json"))]
         served = {name.removesuffix(".json"): await self._newest(name) for name in names}
@@ -247,7 +250,7 @@ class Catalogue:
         ]
         expect = {file.name: file.version - 1 for file in files if file.name in {_SNAPSHOT, _TIMESTAMP}}
         expect |= {f"{role}.json": metadata.version_of(served[role]) if role in served else 0 for role in roles}
-        await self._store.put_catalogue_files([*files, *(extra or [])], expect=expect)
+        await self._store.put_catalogue_files([*files, *(extra or [])], expect=expect, note=note)
 
     def _timestamp(self, previous: bytes | None, snapshot: bytes) -> CatalogueFile:
         data = publish.make_timestamp(

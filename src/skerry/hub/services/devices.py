@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from skerry.effects import Clock
+from skerry.hub.domain.access import Note
 from skerry.hub.domain.devices import Device, Fleet, LatestFigures, WorkloadStatus
 from skerry.hub.services.labels import checked_labels, checked_name
 from skerry.hub.services.models import Models
@@ -44,15 +45,15 @@ class Devices:
     async def one(self, device_id: str) -> DeviceView:
         return await self._view(await self._store.device(device_id))
 
-    async def patch(self, device_id: str, patch: DevicePatch) -> DeviceView:
+    async def patch(self, device_id: str, patch: DevicePatch, *, note: Note) -> DeviceView:
         checked_labels(patch.labels)
-        return await self._view(await self._store.patch_labels(device_id, patch.labels))
+        return await self._view(await self._store.patch_labels(device_id, patch.labels, note=note))
 
-    async def revoke(self, device_id: str) -> DeviceView:
-        return await self._view(await self._store.revoke(device_id, now=self._clock.now()))
+    async def revoke(self, device_id: str, *, note: Note) -> DeviceView:
+        return await self._view(await self._store.revoke(device_id, now=self._clock.now(), note=note))
 
-    async def delete(self, device_id: str) -> None:
-        await self._store.delete_device(device_id, now=self._clock.now())
+    async def delete(self, device_id: str, *, note: Note) -> None:
+        await self._store.delete_device(device_id, now=self._clock.now(), note=note)
 
     async def history(self, device_id: str) -> History:
         """The whole chain, also of a deleted device: an auditor's question outlives the device."""
@@ -64,8 +65,9 @@ class Devices:
 
     async def reports(self, device_id: str, *, limit: int, after: int) -> Page[Report]:
         await self._store.device(device_id, deleted=True)
-        found = await self._store.reports(device_id, limit=limit, after=after)
-        return page_of(found, limit=limit, key=lambda report: str(report.seq))
+        rows = await self._store.reports(device_id, limit=limit, after=after)
+        last = str(rows[-1][0]) if len(rows) == limit else ""
+        return Page(items=tuple(report for _, report in rows), after=last)
 
     async def results(self, device_id: str, *, limit: int, after: int) -> Page[StoredResult]:
         await self._store.device(device_id, deleted=True)
@@ -117,11 +119,11 @@ class Fleets:
     def __init__(self, store: DeviceStore) -> None:
         self._store = store
 
-    async def put(self, name: str, spec: FleetSpec) -> FleetView:
+    async def put(self, name: str, spec: FleetSpec, *, note: Note) -> FleetView:
         checked_name("fleet", name)
         checked_labels(spec.selector)
         fleet = Fleet(name=name, selector=spec.selector)
-        await self._store.put_fleet(fleet)
+        await self._store.put_fleet(fleet, note=note)
         return await self._view(fleet)
 
     async def one(self, name: str) -> FleetView:

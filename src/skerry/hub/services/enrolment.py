@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from skerry.effects import Clock, Entropy
 from skerry.errors import BadRequest
-from skerry.hub.domain.devices import Device, EnrolmentTokenRecord, NewDevice
+from skerry.hub.domain.access import AuditRecord, Note
+from skerry.hub.domain.devices import EnrolmentTokenRecord, NewDevice
 from skerry.hub.services.labels import checked_labels, checked_name
 from skerry.hub.services.tokens import new_token, token_hash
 from skerry.hub.store.interface import DeviceStore
@@ -48,7 +49,7 @@ class Enrolment:
         self._facts = facts
         self._newest_root = newest_root
 
-    async def make_token(self, request: EnrolmentTokenRequest, *, by: str) -> EnrolmentToken:
+    async def make_token(self, request: EnrolmentTokenRequest, *, by: str, note: Note) -> EnrolmentToken:
         """Raises BadRequest. The token itself is in this answer and nowhere else."""
         checked_labels(request.labels)
         if not 0 < request.ttl_seconds <= MAX_TTL:
@@ -59,11 +60,12 @@ class Enrolment:
         await self._store.add_enrolment_token(
             EnrolmentTokenRecord(
                 token_hash=token_hash(token), labels=request.labels, created=now, created_by=by, expires=expires
-            )
+            ),
+            note=note,
         )
         return EnrolmentToken(token=token, expires=expires)
 
-    async def enrol(self, request: EnrolRequest) -> tuple[Device, EnrolReply]:
+    async def enrol(self, request: EnrolRequest) -> EnrolReply:
         """Raises BadRequest for a malformed request, EnrolmentRefused for a token that is unknown, used or expired."""
         checked_name("device", request.name)
         checked_labels(request.labels)
@@ -71,9 +73,10 @@ class Enrolment:
             raise BadRequest(problem="public_key: 32 bytes of an Ed25519 key, as base64")
         root = await self._newest_root()
         now = self._clock.now()
+        device_id = f"d-{self._entropy.token(_ID_BYTES).hex()}"
         device = await self._store.enrol(
             NewDevice(
-                id=f"d-{self._entropy.token(_ID_BYTES).hex()}",
+                id=device_id,
                 name=request.name,
                 labels=request.labels,
                 public_key=request.public_key,
@@ -82,10 +85,18 @@ class Enrolment:
             ),
             token_hash=token_hash(request.token),
             now=now,
+            note=_enrolled(device_id, now),
         )
-        return device, EnrolReply(
+        return EnrolReply(
             device_id=device.id,
             factory_root=root,
             audience=self._facts.audience,
             poll_seconds=self._facts.poll_seconds,
         )
+
+
+def _enrolled(device_id: str, now: float) -> Note:
+    subject = f"devices/{device_id}"
+    return Note(
+        record=AuditRecord(at=now, actor=device_id, role="device", action="enrol", subject=subject, outcome="ok")
+    )

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 
 from skerry.effects import Clock, Entropy
-from skerry.errors import BadRequest, Conflict, NotFound, Unauthenticated
-from skerry.hub.domain.access import User
+from skerry.errors import BadRequest, Conflict, Unauthenticated
+from skerry.hub.domain.access import AuditRecord, Note, User
 from skerry.hub.services.tokens import new_token, same_hash, token_hash
 from skerry.hub.store.interface import AccessStore
 from skerry.wire.v1.operator import Role, UserRequest, UserToken, UserView
@@ -46,34 +46,32 @@ class People:
 
         With `replace`, the user `admin` gets a new token: the way back in for who lost it and owns the machine.
         """
-        users = await self._store.users()
-        if replace and any(user.name == FIRST_ADMIN for user in users):
-            await self._store.delete_user(FIRST_ADMIN)
-        elif users and not replace:
+        if not replace and await self._store.users():
             return None
+        now = self._clock.now()
+        subject = f"users/{FIRST_ADMIN} as {Role.ADMIN}"
+        owner = AuditRecord(at=now, actor="hub", role="none", action="make a user", subject=subject, outcome="ok")
         try:
-            return await self.add(UserRequest(name=FIRST_ADMIN, role=Role.ADMIN))
+            return await self._add(FIRST_ADMIN, Role.ADMIN, replace=replace, note=Note(record=owner))
         except Conflict:
             return None
 
-    async def add(self, request: UserRequest) -> UserToken:
+    async def add(self, request: UserRequest, *, note: Note) -> UserToken:
         """Raises BadRequest, Conflict when the name is taken: a second role for a name is never added to the first."""
         if not _NAME.fullmatch(request.name):
             raise BadRequest(problem="a user's name has up to 64 of a-z 0-9 . _ @ - and starts with a letter or digit")
+        return await self._add(request.name, request.role, replace=False, note=note)
+
+    async def _add(self, name: str, role: Role, *, replace: bool, note: Note) -> UserToken:
         token = new_token("sku", self._entropy.token(_TOKEN_BYTES))
-        user = User(name=request.name, role=request.role, token_hash=token_hash(token), created=self._clock.now())
-        await self._store.add_user(user)
+        user = User(name=name, role=role, token_hash=token_hash(token), created=self._clock.now())
+        await self._store.add_user(user, replace=replace, note=note)
         return UserToken(name=user.name, role=user.role, token=token)
 
     async def all(self) -> tuple[UserView, ...]:
         users = await self._store.users()
         return tuple(UserView(name=user.name, role=user.role, created=user.created) for user in users)
 
-    async def remove(self, name: str) -> None:
+    async def remove(self, name: str, *, note: Note) -> None:
         """Raises NotFound; Conflict for the last administrator, without whom nobody could be let in again."""
-        users = await self._store.users()
-        if all(user.name != name for user in users):
-            raise NotFound(kind="user", name=name)
-        if not any(user.role is Role.ADMIN and user.name != name for user in users):
-            raise Conflict(kind="user", name=name, problem="is the last administrator")
-        await self._store.delete_user(name)
+        await self._store.delete_user(name, note=note)

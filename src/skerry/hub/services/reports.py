@@ -3,32 +3,27 @@
 
 from __future__ import annotations
 
-import logging
+import re
 from collections.abc import Iterable
-from typing import Protocol
 
 import msgspec
 
 from skerry.effects import Clock
 from skerry.errors import BadRequest
-from skerry.hub.domain.access import AuditRecord
 from skerry.hub.domain.devices import Device
-from skerry.hub.store.interface import AccessStore, ReportStore
+from skerry.hub.store.interface import ReportStore
 from skerry.trust.chain import check_entry
+from skerry.wire.v1.device import LARGEST_SEQUENCE
 from skerry.wire.v1.report import HistoryEntry, HistoryReport, Report, ReportAck, ReportBatch
-
-log = logging.getLogger(__name__)
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_REPORTS = 10_000
 
-
-class _Store(ReportStore, AccessStore, Protocol):
-    pass
+_OUTBOX = re.compile(r"[A-Za-z0-9._-]{0,64}")
 
 
 class Reports:
-    def __init__(self, store: _Store, clock: Clock) -> None:
+    def __init__(self, store: ReportStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
 
@@ -39,30 +34,30 @@ class Reports:
         hold up everything behind it in the device's outbox for ever. It is kept as evidence, stays out of the
         verified history, marks the device and stands in the audit log.
         """
-        reports = sorted(batch.reports, key=lambda report: report.seq)
-        if len(reports) > MAX_REPORTS or any(report.seq < 1 for report in reports):
-            raise BadRequest(problem=f"reports: at most {MAX_REPORTS}, numbered from 1")
-        now = self._clock.now()
-        rejected = broken_entries(device, reports)
-        through = await self._store.add_reports(device.id, reports, received=now, rejected=rejected)
-        fresh = {seq: problem for seq, problem in rejected.items() if device.through < seq <= through}
-        if fresh:
-            await self._note_tampering(device, fresh, now)
+        problem = batch_problem(batch)
+        if problem:
+            raise BadRequest(problem=problem)
+        through = await self._store.add_reports(
+            device.id,
+            batch.reports,
+            received=self._clock.now(),
+            outbox=batch.outbox,
+            oldest=batch.oldest,
+            rejected=broken_entries(device, batch.reports),
+        )
         return ReportAck(through=through)
 
-    async def _note_tampering(self, device: Device, rejected: dict[int, str], now: float) -> None:
-        first = min(rejected)
-        log.warning("history of device %s is not what it signed: %s", device.id, rejected[first])
-        await self._store.add_audit(
-            AuditRecord(
-                at=now,
-                actor=device.id,
-                role="device",
-                action="report history",
-                subject=f"devices/{device.id}/history",
-                outcome=f"tampered: {rejected[first]}",
-            )
-        )
+
+def batch_problem(batch: ReportBatch) -> str:
+    """What no agent would send; empty when nothing is wrong."""
+    numbers = [report.seq for report in batch.reports]
+    if len(numbers) > MAX_REPORTS or not all(0 < seq < LARGEST_SEQUENCE for seq in numbers):
+        return f"reports: at most {MAX_REPORTS}, numbered from 1"
+    if not _OUTBOX.fullmatch(batch.outbox):
+        return "outbox: up to 64 of A-Z a-z 0-9 . _ -"
+    if batch.oldest < 0 or (numbers and batch.oldest > min(numbers)):
+        return "oldest: not above the lowest report of the batch"
+    return ""
 
 
 def broken_entries(device: Device, reports: Iterable[Report]) -> dict[int, str]:

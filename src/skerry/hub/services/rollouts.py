@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from skerry.effects import Clock, Entropy
 from skerry.errors import RolloutRefused, StaleVersion
+from skerry.hub.domain.access import Note
 from skerry.hub.domain.catalogue import BundleRecord
 from skerry.hub.domain.rollouts import ACTIVE, RolloutRecord, StageRecord
 from skerry.hub.domain.verdict import Refused
@@ -36,18 +37,31 @@ class Rollouts:
         self._clock = clock
         self._entropy = entropy
 
-    async def create(self, spec: RolloutSpec, *, actor: str) -> RolloutView:
+    def new_id(self) -> str:
+        return f"r-{self._entropy.token(_ID_BYTES).hex()}"
+
+    async def create(
+        self, spec: RolloutSpec, *, actor: str, rollout_id: str = "", note: Note | None = None
+    ) -> RolloutView:
         """Raises NotFound (bundle, fleet), RolloutRefused with the reason, StaleVersion when others keep being faster."""
         bundle = await self._bundle(spec.bundle)
         selector = await self._selector(spec)
         for _ in range(_TRIES):
             epoch = await self._store.rollout_epoch(spec.workload)
             await self._check(spec, bundle, selector)
-            record = self._record(spec, bundle, selector, actor)
+            record = RolloutRecord(
+                id=rollout_id or self.new_id(),
+                spec=spec,
+                selector=selector,
+                bundle=bundle.ref,
+                status=RolloutStatus.RUNNING,
+                created=self._clock.now(),
+                created_by=actor,
+            )
             stages = [StageRecord(index=i, name=stage.name) for i, stage in enumerate(stages_of(spec.stages))]
             created = NewEvent(kind="created", detail=f"{bundle.ref.name} as {spec.workload} by {actor}")
             try:
-                await self._store.create_rollout(record, stages, [created], epoch=epoch)
+                await self._store.create_rollout(record, stages, [created], epoch=epoch, note=note)
             except StaleVersion:
                 continue
             return await self.view(record.id)
@@ -68,7 +82,7 @@ class Rollouts:
         await self._store.rollout(rollout_id)
         return await self._store.rollout_events(rollout_id, limit=limit, after=after)
 
-    async def command(self, rollout_id: str, verb: Verb, *, actor: str) -> RolloutView:
+    async def command(self, rollout_id: str, verb: Verb, *, actor: str, note: Note | None = None) -> RolloutView:
         """Raises NotFound, RolloutRefused with the reason, StaleVersion when the rollout keeps changing meanwhile."""
         for _ in range(_TRIES):
             state = await self._store.rollout_state(rollout_id)
@@ -77,7 +91,7 @@ class Rollouts:
                 raise RolloutRefused(rollout=rollout_id, action=str(verb), problem=answer.reason)
             changes = changes_of(state, answer.actions, self._clock.now())
             try:
-                await self._store.apply_rollout(changes)
+                await self._store.apply_rollout(changes, note=note)
             except StaleVersion:
                 continue
             return await self.view(rollout_id)
@@ -106,17 +120,6 @@ class Rollouts:
         verdict = decide_create(spec, bundle, devices=devices, active=held)
         if isinstance(verdict, Refused):
             raise _refused(spec, verdict)
-
-    def _record(self, spec: RolloutSpec, bundle: BundleRecord, selector: dict[str, str], actor: str) -> RolloutRecord:
-        return RolloutRecord(
-            id=f"r-{self._entropy.token(_ID_BYTES).hex()}",
-            spec=spec,
-            selector=selector,
-            bundle=bundle.ref,
-            status=RolloutStatus.RUNNING,
-            created=self._clock.now(),
-            created_by=actor,
-        )
 
 
 def _refused(spec: RolloutSpec, refused: Refused) -> RolloutRefused:

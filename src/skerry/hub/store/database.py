@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Table, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
@@ -21,8 +22,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from skerry.errors import BadRequest, ConfigError, Conflict, DatabaseUnavailable
+from skerry.hub.domain.access import AuditRecord, Note
+from skerry.hub.store.tables import audit, counters
 from skerry.hub.store.wakeups import CHANNEL, Listener, Wakeups
+from skerry.wire.v1.operator import AuditEntry
 
+_AUDIT = "audit"
 _BUSY_SECONDS = 15
 _WRITE = "skerry_write"
 _NOTIFY = text("SELECT pg_notify(:channel, device_id) FROM unnest(CAST(:ids AS text[])) AS device_id")
@@ -74,8 +79,8 @@ class Database:
                     yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[Transaction]:
-        """Commits when the block ends, rolls back when it raises."""
+    async def write(self, note: Note | None = None) -> AsyncIterator[Transaction]:
+        """Commits when the block ends, rolls back when it raises. A `note` becomes an audit record of the same transaction."""
         queue = nullcontext() if self.postgres else self._one_writer
         with _wrapped():
             async with queue, self._engine.connect() as connection:
@@ -83,7 +88,11 @@ class Database:
                 async with connection.begin():
                     transaction = Transaction(connection)
                     yield transaction
+                    if note is not None:
+                        await self.append_audit(transaction, note.record)
                     await self._announce(transaction)
+        if note is not None:
+            note.written = True
         self.wakeups.wake(transaction.woken)
 
     def insert(self, table: Table) -> Any:  # noqa: ANN401 - two insert classes with the same on_conflict methods
@@ -95,6 +104,15 @@ class Database:
         key = [column.name for column in table.primary_key]
         others = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in key}
         return statement.on_conflict_do_update(index_elements=key, set_=others)
+
+    async def append_audit(self, transaction: Transaction, record: AuditRecord) -> AuditEntry:
+        """Number and store a record. To be called last: from here to the commit other writers of the log wait."""
+        counted = self.insert(counters).values(name=_AUDIT, value=1)
+        counted = counted.on_conflict_do_update(index_elements=["name"], set_={"value": counters.c.value + 1})
+        n = int((await transaction.execute(counted.returning(counters.c.value))).scalar_one())
+        entry = AuditEntry(n=n, **msgspec.structs.asdict(record))
+        await transaction.execute(self.insert(audit).values(**msgspec.structs.asdict(entry)))
+        return entry
 
     async def _announce(self, transaction: Transaction) -> None:
         if self.postgres and transaction.woken:

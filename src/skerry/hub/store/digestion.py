@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from msgspec import Struct
 
 from skerry.wire.v1.device import LARGEST_SEQUENCE
 from skerry.wire.v1.report import (
@@ -17,6 +19,46 @@ from skerry.wire.v1.report import (
 )
 
 MAX_DOUBTS = 10
+_LOST = "reports-lost"
+_REPLACED = "outbox-replaced: what the one before still held is gone"
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """How far the reports of one outbox have come."""
+
+    through: int = 0  # everything up to here is stored or lost
+    lost: int = 0  # of those, how many
+    fresh: bool = False  # this outbox was never heard of
+    others: bool = False  # but another one of the same device was
+
+    def after(self, taken: Sequence[Report]) -> Place:
+        """`taken` are contiguous; what lies between the place and them is lost."""
+        return Place(through=taken[-1].seq, lost=self.lost + taken[0].seq - self.through - 1)
+
+
+class Remark(Struct, frozen=True, kw_only=True):
+    """Something about a batch that the audit log shall hold."""
+
+    action: str
+    outcome: str
+
+
+def remarks(before: Place, after: Place, digest: Digest) -> Iterator[Remark]:
+    """Lost reports are remarked on once per outbox; how many they are by now stands with the device."""
+    if before.fresh and before.others:
+        yield Remark(action="report", outcome=_REPLACED)
+    if after.lost and not before.lost:
+        yield Remark(action="report", outcome=f"lost: {after.lost} before {after.through}")
+    if digest.tampered:
+        yield Remark(action="report history", outcome=f"tampered: {digest.tampered[0]}")
+
+
+def doubts(known: Iterable[str], digest: Digest, before: Place, *, lost: int) -> tuple[str, ...]:
+    """What the hub holds against a device's record, without repetition. `lost`: reports of all its outboxes."""
+    first = (f"{_LOST}: {lost} never arrived",) if lost else ()
+    replaced = (_REPLACED,) if before.fresh and before.others else ()
+    rest = (doubt for doubt in known if not doubt.startswith(_LOST))
+    return tuple(dict.fromkeys((*first, *replaced, *rest, *digest.doubts)))[:MAX_DOUBTS]
 
 
 def following(reports: Iterable[Report], through: int) -> tuple[Report, ...]:
@@ -44,6 +86,7 @@ class Digest:
         self.device: DeviceReport | None = None
         self.applied_sequence = 0
         self.doubts: list[str] = []
+        self.tampered: list[str] = []
         self.head_n = head_n
         self.head_hash = head_hash
         self._rejected = rejected or {}
@@ -62,6 +105,7 @@ class Digest:
                 self.results.setdefault(body.event_id, body)
             case HistoryReport() if report.seq in self._rejected:
                 self.doubts.append(self._rejected[report.seq])
+                self.tampered.append(self._rejected[report.seq])
             case HistoryReport():
                 self._chain(body.entry)
             case DeviceReport():

@@ -4,6 +4,7 @@
 Rules for all methods
 - each is one transaction: when it returned, what it wrote survives the death of the hub; when it raised, nothing was written;
 - no method reads a clock: times come in as seconds since the epoch;
+- a `note` given becomes an audit record of the same transaction, and is marked as written once that is committed;
 - lists are ordered by the key named, start behind `after`, and hold at most `limit` items;
 - NotFound for a missing subject, Conflict for one that is already there, StaleVersion when someone else was faster
   (read again, decide again), DatabaseUnavailable when the database does not answer.
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from skerry.hub.domain.access import AuditRecord, Lease, User
+from skerry.hub.domain.access import AuditRecord, Lease, Note, User
 from skerry.hub.domain.catalogue import BundleRecord, CatalogueFile
 from skerry.hub.domain.devices import (
     Desired,
@@ -34,12 +35,12 @@ from skerry.wire.v1.report import HistoryEntry, Report
 
 
 class DeviceStore(Protocol):
-    async def add_enrolment_token(self, token: EnrolmentTokenRecord) -> None:
+    async def add_enrolment_token(self, token: EnrolmentTokenRecord, *, note: Note | None = None) -> None:
         """Conflict when the hash is known."""
 
     async def enrolment_token(self, token_hash: bytes) -> EnrolmentTokenRecord | None: ...
 
-    async def enrol(self, device: NewDevice, *, token_hash: bytes, now: float) -> Device:
+    async def enrol(self, device: NewDevice, *, token_hash: bytes, now: float, note: Note | None = None) -> Device:
         """Use up the token and create the device, both or neither.
 
         The token's labels win over the device's. EnrolmentRefused when the token is unknown, used or expired at `now`
@@ -63,19 +64,21 @@ class DeviceStore(Protocol):
     async def device_ids(self, *, selector: Mapping[str, str]) -> frozenset[str]:
         """Every device the selector matches, without deleted and revoked ones."""
 
-    async def patch_labels(self, device_id: str, labels: Mapping[str, str | None]) -> Device:
+    async def patch_labels(
+        self, device_id: str, labels: Mapping[str, str | None], *, note: Note | None = None
+    ) -> Device:
         """None removes a label. Others stay."""
 
     async def touch(self, seen: Mapping[str, float]) -> None:
         """Set `last_seen` of many devices; never back in time; unknown ids are ignored."""
 
-    async def revoke(self, device_id: str, *, now: float) -> Device:
+    async def revoke(self, device_id: str, *, now: float, note: Note | None = None) -> Device:
         """Idempotent: the first time counts. Wakes the device's long-polls."""
 
-    async def delete_device(self, device_id: str, *, now: float) -> None:
+    async def delete_device(self, device_id: str, *, now: float, note: Note | None = None) -> None:
         """Out of every list, fleet and rollout to come; history, reports and results stay readable. Idempotent."""
 
-    async def put_fleet(self, fleet: Fleet) -> None:
+    async def put_fleet(self, fleet: Fleet, *, note: Note | None = None) -> None:
         """Create or replace."""
 
     async def fleet(self, name: str) -> Fleet: ...
@@ -108,20 +111,29 @@ class AssignmentStore(Protocol):
 
 class ReportStore(Protocol):
     async def add_reports(
-        self, device_id: str, reports: Sequence[Report], *, received: float, rejected: Mapping[int, str] | None = None
+        self,
+        device_id: str,
+        reports: Sequence[Report],
+        *,
+        received: float,
+        outbox: str = "",
+        oldest: int = 0,
+        rejected: Mapping[int, str] | None = None,
     ) -> int:
         """Store the reports that follow on what is there, in one transaction with everything derived from them.
 
-        Returns the highest sequence up to which all reports are stored. Sequences already stored are ignored; those
-        behind a gap are neither stored nor acknowledged. Derived: workload status, latest figures, results
+        Returns the highest sequence of this outbox up to which all reports are stored or lost. Sequences already stored are
+        ignored; those behind a gap are neither stored nor acknowledged, unless the gap lies before `oldest`: then what was
+        in it is lost, counted in the device's issues and remarked on in the audit log, and so is an outbox that follows
+        another one. Derived: workload status, latest figures, results
         (a repeated event_id is ignored), history (only n = last + 1 with a fitting `previous`; anything else is left
         out and noted in the device's issues), capabilities, issues and the assignment in force. History reports whose
         sequence is in `rejected` (sequence -> what is wrong with hash or signature) are kept as reports, stay out of the
-        history, and the words given are noted in the device's issues.
+        history, and the words given are noted in the device's issues and in the audit log.
         """
 
-    async def reports(self, device_id: str, *, limit: int = 100, after: int = 0) -> tuple[Report, ...]:
-        """By sequence."""
+    async def reports(self, device_id: str, *, limit: int = 100, after: int = 0) -> tuple[tuple[int, Report], ...]:
+        """In the order they were stored, with the store's own number: the `after` of the next call."""
 
     async def history(self, device_id: str, *, limit: int = 1000, after: int = 0) -> tuple[HistoryEntry, ...]:
         """By n; also of deleted devices."""
@@ -145,7 +157,13 @@ class RolloutStore(Protocol):
         """Number of rollouts ever created for the workload."""
 
     async def create_rollout(
-        self, rollout: RolloutRecord, stages: Sequence[StageRecord], events: Sequence[NewEvent], *, epoch: int
+        self,
+        rollout: RolloutRecord,
+        stages: Sequence[StageRecord],
+        events: Sequence[NewEvent],
+        *,
+        epoch: int,
+        note: Note | None = None,
     ) -> None:
         """StaleVersion when `rollout_epoch` moved on since the overlap was judged; Conflict when the id is taken."""
 
@@ -169,7 +187,7 @@ class RolloutStore(Protocol):
     async def rollout_devices(self, rollout_id: str) -> frozenset[str]:
         """Ids it holds now: its members, and while it is active every device its selector matches."""
 
-    async def apply_rollout(self, changes: RolloutChanges) -> None:
+    async def apply_rollout(self, changes: RolloutChanges, *, note: Note | None = None) -> None:
         """Write everything in `changes`, or nothing and StaleVersion: when the stored version is not
         `changes.rollout.version - 1`, or a desired workload belongs to someone else than `expected`.
 
@@ -195,7 +213,9 @@ class CatalogueStore(Protocol):
     async def quarantine(self, digest: str, *, reason: str, now: float) -> None:
         """Idempotent: the first reason counts. An unknown digest is ignored."""
 
-    async def put_catalogue_files(self, files: Sequence[CatalogueFile], *, expect: Mapping[str, int]) -> None:
+    async def put_catalogue_files(
+        self, files: Sequence[CatalogueFile], *, expect: Mapping[str, int], note: Note | None = None
+    ) -> None:
         """Add versions, all or none. StaleVersion when the newest version of a name in `expect` is another (0 = none)
         or a version is already there with other bytes.
         """
@@ -208,15 +228,16 @@ class CatalogueStore(Protocol):
 
 
 class AccessStore(Protocol):
-    async def add_user(self, user: User) -> None:
-        """Conflict when the name is taken."""
+    async def add_user(self, user: User, *, replace: bool = False, note: Note | None = None) -> None:
+        """Conflict when the name is taken; with `replace`, its role and token become these."""
 
     async def user_by_token(self, token_hash: bytes) -> User | None: ...
 
     async def users(self) -> tuple[User, ...]:
         """By name."""
 
-    async def delete_user(self, name: str) -> None: ...
+    async def delete_user(self, name: str, *, note: Note | None = None) -> None:
+        """Conflict for the last administrator, without whom nobody could be let in again."""
 
     async def add_audit(self, record: AuditRecord) -> AuditEntry:
         """Numbered without gaps from 1. Never changed or removed afterwards."""

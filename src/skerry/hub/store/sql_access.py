@@ -7,23 +7,21 @@ from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
 
-from skerry.errors import NotFound
-from skerry.hub.domain.access import AuditRecord, Lease, User
+from skerry.errors import Conflict, NotFound
+from skerry.hub.domain.access import AuditRecord, Lease, Note, User
 from skerry.hub.store.database import Database, unique
-from skerry.hub.store.tables import audit, counters, leases, settings, used_names, users
+from skerry.hub.store.tables import audit, leases, settings, used_names, users
 from skerry.wire.v1.operator import AuditEntry, Role
-
-_AUDIT = "audit"
 
 
 class SqlAccess:
     _db: Database
 
-    async def add_user(self, user: User) -> None:
+    async def add_user(self, user: User, *, replace: bool = False, note: Note | None = None) -> None:
         row = {"name": user.name, "role": str(user.role), "token_hash": user.token_hash, "created": user.created}
-        async with self._db.write() as tx:
+        async with self._db.write(note) as tx:
             with unique("user", user.name):
-                await tx.execute(insert(users).values(**row))
+                await tx.execute(self._db.upsert(users) if replace else insert(users), row)
 
     async def user_by_token(self, token_hash: bytes) -> User | None:
         async with self._db.read() as connection:
@@ -34,28 +32,19 @@ class SqlAccess:
         async with self._db.read() as connection:
             return tuple(_user(row) for row in await connection.execute(select(users).order_by(users.c.name)))
 
-    async def delete_user(self, name: str) -> None:
-        async with self._db.write() as tx:
+    async def delete_user(self, name: str, *, note: Note | None = None) -> None:
+        administrators = select(users.c.name).where(users.c.role == Role.ADMIN).order_by(users.c.name)
+        async with self._db.write(note) as tx:
+            left = {row.name for row in await tx.execute(administrators.with_for_update())}
+            if left == {name}:
+                raise Conflict(kind="user", name=name, problem="is the last administrator")
             gone = await tx.execute(delete(users).where(users.c.name == name))
             if gone.rowcount != 1:
                 raise NotFound(kind="user", name=name)
 
     async def add_audit(self, record: AuditRecord) -> AuditEntry:
         async with self._db.write() as tx:
-            counted = self._db.insert(counters).values(name=_AUDIT, value=1)
-            counted = counted.on_conflict_do_update(index_elements=["name"], set_={"value": counters.c.value + 1})
-            n = int((await tx.execute(counted.returning(counters.c.value))).scalar_one())
-            entry = AuditEntry(
-                n=n,
-                at=record.at,
-                actor=record.actor,
-                role=record.role,
-                action=record.action,
-                subject=record.subject,
-                outcome=record.outcome,
-            )
-            await tx.execute(insert(audit).values(**_audit_row(entry)))
-            return entry
+            return await self._db.append_audit(tx, record)
 
     async def audit(self, *, limit: int = 100, after: int = 0) -> tuple[AuditEntry, ...]:
         query = select(audit).where(audit.c.n > after).order_by(audit.c.n).limit(limit)
@@ -123,15 +112,3 @@ def _audit(row: Row[Any]) -> AuditEntry:
         subject=row.subject,
         outcome=row.outcome,
     )
-
-
-def _audit_row(entry: AuditEntry) -> dict[str, Any]:
-    return {
-        "n": entry.n,
-        "at": entry.at,
-        "actor": entry.actor,
-        "role": entry.role,
-        "action": entry.action,
-        "subject": entry.subject,
-        "outcome": entry.outcome,
-    }

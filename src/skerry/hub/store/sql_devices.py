@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Row, Select, bindparam, delete, func, insert, select, update
 
 from skerry.errors import EnrolmentRefused, NotFound
+from skerry.hub.domain.access import Note
 from skerry.hub.domain.devices import Device, EnrolmentTokenRecord, Fleet, NewDevice
 from skerry.hub.store.database import Database, Transaction, unique
 from skerry.hub.store.documents import dump, load, load_labels
@@ -19,8 +20,8 @@ from skerry.wire.v1.device import Capabilities
 class SqlDevices:
     _db: Database
 
-    async def add_enrolment_token(self, token: EnrolmentTokenRecord) -> None:
-        async with self._db.write() as tx:
+    async def add_enrolment_token(self, token: EnrolmentTokenRecord, *, note: Note | None = None) -> None:
+        async with self._db.write(note) as tx:
             with unique("enrolment token", "given"):
                 await tx.execute(
                     insert(enrolment_tokens).values(
@@ -50,8 +51,8 @@ class SqlDevices:
             device_id=row.device_id,
         )
 
-    async def enrol(self, device: NewDevice, *, token_hash: bytes, now: float) -> Device:
-        async with self._db.write() as tx:
+    async def enrol(self, device: NewDevice, *, token_hash: bytes, now: float, note: Note | None = None) -> Device:
+        async with self._db.write(note) as tx:
             labels = {**device.labels, **await _use_token(tx, token_hash, device.id, now)}
             with unique("device", device.id):
                 await tx.execute(insert(devices).values(**_new_row(device, labels)))
@@ -91,8 +92,10 @@ class SqlDevices:
         async with self._db.read() as connection:
             return frozenset(row.id for row in await connection.execute(selected(query, selector)))
 
-    async def patch_labels(self, device_id: str, labels: Mapping[str, str | None]) -> Device:
-        async with self._db.write() as tx:
+    async def patch_labels(
+        self, device_id: str, labels: Mapping[str, str | None], *, note: Note | None = None
+    ) -> Device:
+        async with self._db.write(note) as tx:
             await lock_device(tx, device_id)
             device = await one_device(tx, device_id)
             merged = {key: value for key, value in {**device.labels, **labels}.items() if value is not None}
@@ -109,24 +112,24 @@ class SqlDevices:
         async with self._db.write() as tx:
             await tx.execute(statement.values(last_seen=bindparam("seen_at")), rows)
 
-    async def revoke(self, device_id: str, *, now: float) -> Device:
-        async with self._db.write() as tx:
+    async def revoke(self, device_id: str, *, now: float, note: Note | None = None) -> Device:
+        async with self._db.write(note) as tx:
             await lock_device(tx, device_id)
             fresh = (devices.c.id == device_id) & devices.c.revoked.is_(None)
             await tx.execute(update(devices).where(fresh).values(revoked=now))
             tx.wake((device_id,))
             return await one_device(tx, device_id)
 
-    async def delete_device(self, device_id: str, *, now: float) -> None:
-        async with self._db.write() as tx:
+    async def delete_device(self, device_id: str, *, now: float, note: Note | None = None) -> None:
+        async with self._db.write(note) as tx:
             await lock_device(tx, device_id, deleted=True)
             alive = (devices.c.id == device_id) & devices.c.deleted.is_(None)
             await tx.execute(update(devices).where(alive).values(deleted=now))
             await tx.execute(delete(device_labels).where(device_labels.c.device_id == device_id))
             tx.wake((device_id,))
 
-    async def put_fleet(self, fleet: Fleet) -> None:
-        async with self._db.write() as tx:
+    async def put_fleet(self, fleet: Fleet, *, note: Note | None = None) -> None:
+        async with self._db.write(note) as tx:
             await tx.execute(self._db.upsert(fleets), {"name": fleet.name, "selector": dump(fleet.selector)})
 
     async def fleet(self, name: str) -> Fleet:
@@ -177,7 +180,7 @@ def device_of(row: Row[Any]) -> Device:
         revoked=row.revoked,
         deleted=row.deleted,
         issues=(*load(row.issues, tuple[str, ...]), *load(row.doubts, tuple[str, ...])),
-        through=row.through,
+        report_n=row.report_n,
         desired_version=row.desired_version,
         assignment_sequence=row.assignment_sequence,
         applied_sequence=row.applied_sequence,
@@ -194,7 +197,7 @@ def _new_row(device: NewDevice, labels: Mapping[str, str]) -> dict[str, Any]:
         "enrolled": device.enrolled,
         "issues": "[]",
         "doubts": "[]",
-        "through": 0,
+        "report_n": 0,
         "desired_version": 0,
         "assignment_sequence": 0,
         "applied_sequence": 0,

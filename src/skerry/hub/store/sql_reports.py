@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, func, insert, select, update
 
+from skerry.hub.domain.access import AuditRecord
 from skerry.hub.domain.devices import LatestFigures, WorkloadStatus
 from skerry.hub.store.database import Database, Transaction
-from skerry.hub.store.digestion import MAX_DOUBTS, Digest, following
+from skerry.hub.store.digestion import Digest, Place, Remark, doubts, following, remarks
 from skerry.hub.store.documents import dump, load, plain
 from skerry.hub.store.sql_devices import lock_device
 from skerry.hub.store.tables import (
@@ -19,6 +20,7 @@ from skerry.hub.store.tables import (
     devices,
     figures,
     history_entries,
+    outboxes,
     reports,
     results,
 )
@@ -33,24 +35,38 @@ class SqlReports:
     _db: Database
 
     async def add_reports(
-        self, device_id: str, reports: Sequence[Report], *, received: float, rejected: Mapping[int, str] | None = None
+        self,
+        device_id: str,
+        reports: Sequence[Report],
+        *,
+        received: float,
+        outbox: str = "",
+        oldest: int = 0,
+        rejected: Mapping[int, str] | None = None,
     ) -> int:
         async with self._db.write() as tx:
             row = await lock_device(tx, device_id)
-            taken = following(reports, row.through)
+            before = await _place(tx, row, outbox)
+            taken = following(reports, max(before.through, oldest - 1))
             if not taken:
-                return int(row.through)
+                return before.through
+            after = before.after(taken)
             digest = Digest(taken, head_n=row.history_n, head_hash=row.history_hash, rejected=rejected)
-            await self._store(tx, device_id, taken, digest, received)
+            await self._keep(tx, row, taken, digest, received)
+            moved = {"device_id": device_id, "outbox": outbox, "through": after.through, "lost": after.lost}
+            await tx.execute(self._db.upsert(outboxes), moved)
             values = await _device_values(tx, row, digest, received)
-            await tx.execute(update(devices).where(devices.c.id == device_id).values(through=taken[-1].seq, **values))
-            return taken[-1].seq
+            values["report_n"] = row.report_n + len(taken)
+            values["doubts"] = dump(await _doubts(tx, row, digest, before))
+            await tx.execute(update(devices).where(devices.c.id == device_id).values(**values))
+            await self._remark(tx, device_id, remarks(before, after, digest), received)
+            return after.through
 
-    async def reports(self, device_id: str, *, limit: int = 100, after: int = 0) -> tuple[Report, ...]:
-        query = select(reports.c.report).where(reports.c.device_id == device_id, reports.c.seq > after)
+    async def reports(self, device_id: str, *, limit: int = 100, after: int = 0) -> tuple[tuple[int, Report], ...]:
+        query = select(reports.c.n, reports.c.report).where(reports.c.device_id == device_id, reports.c.n > after)
         async with self._db.read() as connection:
-            rows = await connection.execute(query.order_by(reports.c.seq).limit(limit))
-            return tuple(load(row.report, Report) for row in rows)
+            rows = await connection.execute(query.order_by(reports.c.n).limit(limit))
+            return tuple((row.n, load(row.report, Report)) for row in rows)
 
     async def history(self, device_id: str, *, limit: int = 1000, after: int = 0) -> tuple[HistoryEntry, ...]:
         query = select(history_entries.c.entry).where(
@@ -92,11 +108,24 @@ class SqlReports:
                 for row in rows
             )
 
-    async def _store(
-        self, tx: Transaction, device_id: str, taken: Sequence[Report], digest: Digest, received: float
+    async def _remark(self, tx: Transaction, device_id: str, found: Iterable[Remark], received: float) -> None:
+        for remark in found:
+            record = AuditRecord(
+                at=received,
+                actor=device_id,
+                role="device",
+                action=remark.action,
+                subject=f"devices/{device_id}",
+                outcome=remark.outcome,
+            )
+            await self._db.append_audit(tx, record)
+
+    async def _keep(
+        self, tx: Transaction, device: Row[Any], taken: Sequence[Report], digest: Digest, received: float
     ) -> None:
-        mine = {"device_id": device_id, "received": received}
-        await tx.execute(insert(reports), [{**mine, "seq": report.seq, "report": dump(report)} for report in taken])
+        mine = {"device_id": device.id, "received": received}
+        rows = [{**mine, "n": n, "report": dump(report)} for n, report in enumerate(taken, start=device.report_n + 1)]
+        await tx.execute(insert(reports), rows)
         if digest.workloads:
             rows = [{**mine, **_status_row(at, body)} for at, body in digest.workloads.values()]
             await tx.execute(self._db.upsert(device_workloads), rows)
@@ -121,13 +150,24 @@ class SqlReports:
             await tx.execute(insert(history_entries), rows)
 
 
+async def _place(tx: Transaction, device: Row[Any], outbox: str) -> Place:
+    query = select(outboxes).where(outboxes.c.device_id == device.id, outboxes.c.outbox == outbox)
+    row = (await tx.execute(query)).one_or_none()
+    if row is None:
+        return Place(fresh=True, others=device.report_n > 0)
+    return Place(through=row.through, lost=row.lost)
+
+
+async def _doubts(tx: Transaction, device: Row[Any], digest: Digest, before: Place) -> tuple[str, ...]:
+    lost = select(func.sum(outboxes.c.lost)).where(outboxes.c.device_id == device.id)
+    known = load(device.doubts, tuple[str, ...])
+    return doubts(known, digest, before, lost=int((await tx.execute(lost)).scalar_one() or 0))
+
+
 async def _device_values(tx: Transaction, row: Row[Any], digest: Digest, received: float) -> dict[str, Any]:
     values: dict[str, Any] = {"last_seen": max(row.last_seen or 0.0, received)}
     if digest.entries:
         values |= {"history_n": digest.head_n, "history_hash": digest.head_hash}
-    if digest.doubts:
-        doubts = (*load(row.doubts, tuple[str, ...]), *digest.doubts)
-        values["doubts"] = dump(tuple(dict.fromkeys(doubts))[:MAX_DOUBTS])
     if digest.device is not None:
         values |= {"capabilities": dump(digest.device.capabilities), "issues": dump(digest.device.issues)}
     if digest.applied_sequence > row.applied_sequence:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, insert, select, tuple_, update
 
 from skerry.errors import NotFound, StaleVersion
+from skerry.hub.domain.access import Note
 from skerry.hub.domain.devices import DesiredWorkload
 from skerry.hub.domain.rollouts import RolloutRecord, RolloutState, StageRecord
 from skerry.hub.rollout.changes import DesiredChange, NewEvent, RolloutChanges
@@ -37,9 +38,15 @@ class SqlRollouts:
             return int((await connection.execute(query)).scalar_one_or_none() or 0)
 
     async def create_rollout(
-        self, rollout: RolloutRecord, stages: Sequence[StageRecord], events: Sequence[NewEvent], *, epoch: int
+        self,
+        rollout: RolloutRecord,
+        stages: Sequence[StageRecord],
+        events: Sequence[NewEvent],
+        *,
+        epoch: int,
+        note: Note | None = None,
     ) -> None:
-        async with self._db.write() as tx:
+        async with self._db.write(note) as tx:
             await self._next_epoch(tx, rollout.spec.workload, epoch)
             with unique("rollout", rollout.id):
                 await tx.execute(insert(rollouts).values(**rollout_row(rollout)))
@@ -81,9 +88,9 @@ class SqlRollouts:
         async with self._db.read() as connection:
             return await held_devices(connection, rollout_id)
 
-    async def apply_rollout(self, changes: RolloutChanges) -> None:
+    async def apply_rollout(self, changes: RolloutChanges, *, note: Note | None = None) -> None:
         rollout = changes.rollout
-        async with self._db.write() as tx:
+        async with self._db.write(note) as tx:
             await _take_version(tx, rollout)
             versions = await self._change_desired(tx, changes.desired)
             if changes.stages:

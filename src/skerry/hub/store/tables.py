@@ -69,7 +69,7 @@ devices = Table(
     _time("deleted", nullable=True),
     _text("issues"),  # as the device reported them
     _text("doubts"),  # what the hub found wrong with its history
-    _number("through"),
+    _number("report_n"),
     _number("desired_version"),
     _number("assignment_sequence"),
     _number("applied_sequence"),
@@ -123,11 +123,20 @@ assignments = Table(
     _time("expires"),
 )
 
+outboxes = Table(
+    "outboxes",
+    metadata,
+    _device(),
+    _text("outbox", key=True),
+    _number("through"),
+    _number("lost"),
+)
+
 reports = Table(
     "reports",
     metadata,
     _device(),
-    _number("seq", key=True),
+    _number("n", key=True),  # the hub's own count: a report's `seq` is only unique within its outbox
     _time("received"),
     _text("report"),
 )

@@ -99,10 +99,14 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 class ReportBatch(Struct, frozen=True, kw_only=True):
+    """Sequences count within one outbox: a device whose outbox was lost begins again at 1, under another identity."""
+
     reports: tuple[Report, ...]
+    outbox: str = ""  # which outbox they are from: a word of at most 64 characters, made with it
+    oldest: int = 0  # lowest sequence the device still holds: what is missing before it will never come; 0 = unknown
 
 
 class ReportAck(Struct, frozen=True, kw_only=True):
-    """Everything up to and including `through` is stored; the device may forget it."""
+    """Everything of the batch's outbox up to and including `through` is stored, or lost; the device may forget it."""
 
     through: int

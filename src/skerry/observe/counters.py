@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct
+
 from skerry.observe.latency import LatencySketch
 
 LATENCY_BOUNDS: Final = (
@@ -39,8 +41,7 @@ class Histogram:
         return rows
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timing:
+class Timing(Struct, frozen=True, kw_only=True):
     """Seconds of one request: waiting for its turn, inside the engine, and from last byte in to answer out."""
 
     queue: float

@@ -18,7 +18,6 @@ _encoder: Final = Encoder()
 
 def encode(request: InferRequest, outputs: Mapping[str, Array], model: ModelSignature) -> InferAnswer:
     """Raises InferenceRequestInvalid when a value asked for as JSON has no JSON form."""
-    datatypes = {spec.name: spec.dtype for spec in model.io.outputs}
     tensors: list[AnswerTensor] = []
     tail: list[bytes] = []
     not_finite = 0
@@ -35,7 +34,7 @@ def encode(request: InferRequest, outputs: Mapping[str, Array], model: ModelSign
         tensors.append(
             AnswerTensor(
                 name=wanted.name,
-                datatype=datatypes[wanted.name],
+                datatype=model.outputs[wanted.name].dtype,
                 shape=list(array.shape),
                 parameters=parameters,
                 data=data,

@@ -18,6 +18,7 @@ from io import SEEK_END, BytesIO
 from typing import Final, Protocol, cast
 
 import httptools
+from msgspec import Struct
 
 from skerry.errors import Overloaded, RequestTooLarge
 from skerry.serve.message import HttpRequest, HttpResponse, Reply, refusal
@@ -26,6 +27,7 @@ from skerry.serve.status import error_body
 _JOIN_BELOW: Final = 64 * 1024
 _LINGER_SECONDS: Final = 2.0
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_STATUS_LINES: Final = {status: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 _NEVER: Final = float("inf")
 
 
@@ -78,8 +80,7 @@ class Host(Protocol):
     def closed(self, connection: Connection) -> None: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Exchange:
+class _Exchange(Struct, frozen=True, kw_only=True):
     """A complete request and how its answer must end."""
 
     request: HttpRequest
@@ -411,9 +412,8 @@ def _send_at_once(connected: socket.socket | None) -> None:
 
 
 def _head(response: HttpResponse, *, connection: str) -> bytes:
-    status = response.status
     lines = [
-        f"HTTP/1.1 {status.value} {status.phrase}",
+        _STATUS_LINES[response.status],
         f"Content-Type: {response.content_type}",
         f"Content-Length: {len(response.body)}",
         *(f"{name}: {value}" for name, value in response.headers),

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from skerry.errors import DeadlineExceeded, InferenceRequestInvalid, SkerryError
 from skerry.observe.counters import ModelCounters
 from skerry.runtime.datatypes import Array
@@ -27,8 +29,7 @@ class Served:
     ready: bool = True
 
 
-@dataclass(frozen=True, kw_only=True)
-class Call:
+class Call(Struct, frozen=True, kw_only=True):
     """An infer request as it came in; `received` in monotonic seconds."""
 
     body: bytes
@@ -39,8 +40,7 @@ class Call:
     limit: int = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answered:
+class Answered(Struct, frozen=True, kw_only=True):
     """`queue` and `compute` in seconds; `content_encoding` is empty for a plain body."""
 
     answer: InferAnswer
@@ -52,8 +52,7 @@ class Answered:
     content_encoding: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Refused:
+class Refused(Struct, frozen=True, kw_only=True):
     error: SkerryError
 
 

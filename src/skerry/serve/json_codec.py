@@ -106,7 +106,5 @@ def encode_tensor(name: str, array: Array) -> tuple[Raw, int]:
             raise InferenceRequestInvalid(
                 problem=f"output {name}: bytes that are not UTF-8 have no JSON form, ask for binary data"
             ) from error
-    odd = 0
-    if array.dtype.kind == "f":
-        odd = int(array.size - np.isfinite(array).sum())
-    return Raw(_encoder.encode(array.ravel().tolist())), odd  # msgspec writes NaN and infinities as null
+    text = _encoder.encode(array.ravel().tolist())
+    return Raw(text), text.count(b"null") if array.dtype.kind == "f" else 0  # what NaN and infinities are written as

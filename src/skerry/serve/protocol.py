@@ -7,11 +7,12 @@ Unknown keys of a request are ignored, as every server of the protocol does; a m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from skerry.bundle.manifest import Io
+from skerry.bundle.manifest import Io, TensorSpec
 from skerry.runtime.datatypes import Array
 
 Parameter = str | int | float | bool
@@ -65,17 +66,23 @@ class ModelSignature:
     platform: str = "onnx_onnxruntime"
     backend: str = "onnxruntime"
 
+    @cached_property
+    def inputs(self) -> dict[str, TensorSpec]:
+        return {spec.name: spec for spec in self.io.inputs}
 
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
+    @cached_property
+    def outputs(self) -> dict[str, TensorSpec]:
+        return {spec.name: spec for spec in self.io.outputs}
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
     """An output the client asked for, in the model's order whatever the request's."""
 
     name: str
     binary: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class InferRequest:
+class InferRequest(Struct, frozen=True, kw_only=True):
     """`inputs` are valid for the model; binary ones are read-only views of the body. `timeout` in seconds, 0 = none."""
 
     inputs: dict[str, Array]
@@ -84,8 +91,7 @@ class InferRequest:
     timeout: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class InferAnswer:
+class InferAnswer(Struct, frozen=True, kw_only=True):
     """`header_length` is the length of the JSON when binary tensors follow it, else None."""
 
     body: bytes

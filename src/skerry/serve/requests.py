@@ -94,7 +94,7 @@ def _timeout(parameters: dict[str, Parameter]) -> float:
 
 
 def _inputs(document: RequestBody, tail: memoryview | None, model: ModelSignature) -> dict[str, Array]:
-    declared = {spec.name: spec for spec in model.io.inputs}
+    declared = model.inputs
     inputs: dict[str, Array] = {}
     at = 0
     for tensor in document.inputs:
@@ -165,13 +165,12 @@ def _wanted(document: RequestBody, model: ModelSignature) -> tuple[Wanted, ...]:
         if output.name in asked:
             raise _bad(f"output {output.name} is asked for twice")
         asked[output.name] = _output_binary(output, default=binary)
-    known = {spec.name for spec in model.io.outputs}
     for name in asked:
-        if name not in known:
-            raise _bad(f"the model has no output {name}; it has {', '.join(sorted(known))}")
+        if name not in model.outputs:
+            raise _bad(f"the model has no output {name}; it has {', '.join(model.outputs)}")
     if not asked:
-        asked = dict.fromkeys(known, binary)
-    return tuple(_checked(spec, binary=asked[spec.name]) for spec in model.io.outputs if spec.name in asked)
+        asked = dict.fromkeys(model.outputs, binary)
+    return tuple(_checked(spec, binary=asked[name]) for name, spec in model.outputs.items() if name in asked)
 
 
 def _output_binary(output: RequestOutput, *, default: bool) -> bool:

@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from queue import SimpleQueue
 from typing import Final, Protocol, TypeVar
 
@@ -45,10 +46,15 @@ Place = Inline | OnWorker
 
 def place(cost: float, body: int, *, compressed: bool = False) -> Place:
     """`cost` in seconds per run as measured at load, `body` in bytes."""
+    return _place(cost, large=body > SMALL_BODY, compressed=compressed)
+
+
+@lru_cache(maxsize=64)
+def _place(cost: float, *, large: bool, compressed: bool) -> Place:
     if cost > CHEAP_SECONDS:
         return OnWorker(reason=f"a run takes {cost * 1000:.2f} ms, more than {CHEAP_SECONDS * 1000:g} ms")
-    if body > SMALL_BODY:
-        return OnWorker(reason=f"a body of {body} bytes takes long to decode")
+    if large:
+        return OnWorker(reason=f"a body above {SMALL_BODY} bytes takes long to decode")
     if compressed:
         return OnWorker(reason="a compressed body may be a thousand times larger inside")
     return Inline(reason=f"a run takes {cost * 1000:.3f} ms")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from skerry.serve.connection import Connection, Limits, Room
 from skerry.serve.message import HttpRequest, Reply
 
-_SWEEP_SECONDS = 0.25
+_SWEEP_SECONDS = 1.0
 _logger = logging.getLogger(__name__)
 
 

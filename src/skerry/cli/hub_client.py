@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -43,6 +43,13 @@ _PAGE = "500"
 _JSON = "application/json"
 _REFUSED = 400
 _NOT_FOUND = 404
+
+
+class Mark(NamedTuple):
+    """How far a collection was read: the page that was the last, and how much of it was there."""
+
+    after: str
+    known: int
 
 
 class HubClient:
@@ -89,9 +96,16 @@ class HubClient:
         every = self._all(f"devices/{_part(device_id)}/results", StoredResult, limit=_PAGE)
         return list(deque(every, maxlen=limit))
 
-    def all_reports(self, device_id: str) -> Iterator[Report]:
-        """Oldest first."""
-        return self._all(f"devices/{_part(device_id)}/reports", Report, limit=_PAGE)
+    def reports(self, device_id: str, mark: Mark | None = None) -> tuple[list[Report], Mark]:
+        """Oldest first, what came after `mark`; and the mark from which to ask for what comes next."""
+        found: list[Report] = []
+        after, known = mark or Mark("", 0)
+        while True:
+            page = self._get(f"devices/{_part(device_id)}/reports", Page[Report], limit=_PAGE, after=after)
+            found.extend(page.items[known:])
+            if not page.after:
+                return found, Mark(after, len(page.items))
+            after, known = page.after, 0
 
     def fleets(self) -> list[FleetView]:
         return list(self._all("fleets", FleetView))

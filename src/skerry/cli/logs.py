@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from skerry.cli import params
@@ -35,7 +37,7 @@ def command(
 ) -> None:
     """Show what a device reported."""
     found = hub.device(device.removeprefix("device/"))
-    every = list(hub.all_reports(found.id))
+    every, mark = hub.reports(found.id)
     reports = [report for report in every if everything or is_event(report)][-tail:]
     if output is not Output.TABLE:
         dump(reports, output)
@@ -45,9 +47,9 @@ def command(
     _print(reports)
     while follow:
         world.wait(_POLL_SECONDS)
-        seen = len(every)  # nothing is ever removed; a sequence would begin again with a device's next outbox
-        every = list(hub.all_reports(found.id))
-        _print([report for report in every[seen:] if everything or is_event(report)])
+        fresh, mark = hub.reports(found.id, mark)
+        _print([report for report in fresh if everything or is_event(report)])
+        sys.stdout.flush()
 
 
 def is_event(report: Report) -> bool:

@@ -284,6 +284,21 @@ def test_logs_follow_prints_each_report_once(shell):
     assert len(shell("logs press-1 --all -f").out.splitlines()) == 2
 
 
+def test_logs_follow_asks_only_for_the_last_page_again(shell):
+    shell.hub.on("GET", "/api/v1/devices/press-1", device())
+    first, second = reports()
+    path = "/api/v1/devices/dev-press-1/reports"
+    shell.hub.on("GET", path, page(first, after="1"), page(second), page(second, first), page(second, first))
+
+    def stop():
+        if len(shell.waits) == 3:
+            raise KeyboardInterrupt
+
+    shell.on_wait = stop
+    assert len(shell("logs press-1 --all -f").out.splitlines()) == 3
+    assert [call.query.get("after") for call in shell.hub.sent("GET", path)] == [None, "1", "1", "1"]
+
+
 def test_the_hubs_own_log(shell):
     entry = AuditEntry(n=3, at=NOW, actor="anna", role="admin", action="set a fleet", subject="body", outcome="ok")
     shell.hub.on("GET", "/api/v1/audit", page(entry))

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -152,6 +154,12 @@ class RunnerProcess:
         self.send(Serve())
         self.expect(Serving)
         return self
+
+    @contextmanager
+    def deaf(self) -> Iterator[None]:
+        """Meanwhile nothing is read of what the runner says."""
+        with self._arrived:
+            yield
 
     def wait(self, seconds: float = 20.0) -> int:
         return self.process.wait(seconds)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from acceptance.runner_harness import RunnerProcess, listen, write_bundle
-from contracts.engine.models import affine, classifier, heavy, slow
+from contracts.engine.models import affine, classifier, heavy, identity, slow
 from skerry.bundle.manifest import Egress
 from skerry.wire.v1.runner import Acked, Drain, Drained, Failed, Figures, Loaded, Result, SelfTested, Serve
 
@@ -98,6 +99,28 @@ def test_results_nobody_acknowledges_are_reported_as_unsent(bundle, listener):
         runner.expect(Result)
         runner.send(Drain())
         assert runner.expect(Drained).unsent == 1
+        assert runner.wait() == 0
+
+
+def test_an_agent_that_does_not_read_costs_results_and_neither_memory_nor_answers(tmp_path, listener):
+    words = {"x": np.array([[b"a", b"b"]], object)}
+    bundle = write_bundle(tmp_path, identity(TensorProto.STRING), words, egress=Egress(results=("y",)))
+    text = "t" * 400_000
+    body = json.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "BYTES", "data": [text, text]}]})
+    with RunnerProcess(bundle, listener, linger_seconds=0.1) as runner:
+        connection = connect(runner.serve())
+        with runner.deaf():
+            for _ in range(60):
+                connection.request("POST", "/v2/models/digits/infer", body)
+                answer = connection.getresponse()
+                assert answer.status == 200
+                answer.read()
+            resident = int(Path(f"/proc/{runner.pid}/statm").read_text().split()[1]) * resource.getpagesize()
+        assert resident < 130 * 2**20
+        connection.close()
+        runner.send(Acked(through=1000))
+        runner.send(Drain())
+        assert runner.expect(Drained).unsent > 40
         assert runner.wait() == 0
 
 

@@ -30,6 +30,7 @@ _ACK_SECONDS: Final = 5.0
 _DRAIN_SECONDS: Final = 12.0
 """For what is under way after the linger time. The agent waits 15 s before it kills, and results have to be handed over."""
 
+_MAX_UNSENT: Final = 8 * 1024 * 1024  # bytes that wait for an agent which does not read
 _EVENT_ID_BYTES: Final = 12
 _MAX_WORKERS: Final = 4
 
@@ -107,7 +108,7 @@ class ServingRunner:
         outputs = results.declared(answer.outputs, self._egress)
         if not outputs:
             return
-        if not self._control.connected:
+        if not self._control.connected or self._control.unsent > _MAX_UNSENT:
             self._results.dropped += 1
             return
         event = self._results.make(outputs, at=self._clock.now(), request_id=answer.request_id)

@@ -177,10 +177,11 @@ class Stack:
         client.publish_role(release.role, release.metadata)
         return f"{MODEL}:{version}"
 
-    def add_agent(self, name: str, *arguments: str) -> AgentChild:
+    def add_agent(self, name: str, *arguments: str, hub: str = "") -> AgentChild:
+        """`hub`: what the device takes for its hub, when that is not the hub itself."""
         token = self.client().make_enrolment_token(EnrolmentTokenRequest()).token
         state = self.folder / name
-        join = [*AGENT, "join", "--hub", self.url, "--token", token, "--state", str(state), "--name", name]
+        join = [*AGENT, "join", "--hub", hub or self.url, "--token", token, "--state", str(state), "--name", name]
         subprocess.run(join, env=self.environment, check=True, capture_output=True, timeout=60)
         agent = AgentChild(
             name=name,

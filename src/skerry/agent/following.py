@@ -72,7 +72,7 @@ class Follower:
             fetched = self.road.assignment(
                 etag=self._held.etag if self._held else "", wait=0.0 if self._refresh_due() else self.poll
             )
-            self.reached = True
+            self.reached, self.hub_ahead = True, self.road.clock_offset
             if fetched is not None:
                 self._held, self._next_refresh = fetched, 0.0
             if self._refresh_due() and not stopping.is_set():
@@ -112,9 +112,8 @@ class Follower:
             self.changed()
         if self._held is not None:
             match self._decide(self._held.envelope):
-                case Accepted(assignment=assignment, clock_behind=behind):
+                case Accepted(assignment=assignment):
                     self._accepted(self._held.envelope, assignment)
-                    self.hub_ahead = behind
                 case Refused(reason=reason, detail=detail):
                     _log.warning("assignment refused reason=%s detail=%s", reason, detail)
                     self._note("assignment-refused", reason, detail)

@@ -87,7 +87,7 @@ class HubRoad:
         self._lock = threading.Lock()
         self._token = ""
         self._token_until = 0.0
-        self._clock_offset = 0.0
+        self.clock_offset = 0.0  # seconds by which the hub's clock is ahead, as it says itself
 
     @property
     def catalogue_url(self) -> str:
@@ -156,7 +156,7 @@ class HubRoad:
         assertion = self._identity.client_assertion(
             device_id=self._device_id,
             audience=self._audience,
-            now=self._clock.now() + self._clock_offset,
+            now=self._clock.now() + self.clock_offset,
             entropy=self._entropy,
         )
         form = {
@@ -176,9 +176,9 @@ class HubRoad:
         stated = reply.headers.get("date", "")
         if stated:
             try:
-                self._clock_offset = parsedate_to_datetime(stated).timestamp() - self._clock.now()
+                self.clock_offset = parsedate_to_datetime(stated).timestamp() - self._clock.now()
             except (ValueError, OverflowError):
-                self._clock_offset = 0.0
+                self.clock_offset = 0.0
 
     def _forget_token(self) -> None:
         with self._lock:

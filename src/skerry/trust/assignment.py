@@ -45,7 +45,6 @@ class Accepted(Struct, frozen=True, kw_only=True):
     assignment: Assignment
     digest: str  # of the signed payload
     keys: tuple[str, ...]  # names of the keys that signed it
-    clock_behind: float = 0.0  # seconds by which the issuing hub's clock was ahead of ours; large = our clock is wrong
 
 
 class Refused(Struct, frozen=True, kw_only=True):
@@ -65,7 +64,7 @@ def decide_assignment(
     """Whether this device follows the assignment. `keys` come from the catalogue, `now` is the clock's seconds.
 
     A future `issued` is no reason to refuse: a device without a battery-backed clock would never follow its hub again,
-    and the sequence number, not the date, is what stops replay. `clock_behind` tells of it.
+    and the sequence number, not the date, is what stops replay.
     """
     named = {key.keyid: key.public_key for key in keys.keys}
     if len(named) != len(keys.keys):
@@ -93,7 +92,6 @@ def decide_assignment(
         assignment=assignment,
         digest=digest,
         keys=tuple(name for name in dsse.names(envelope) if name in named),
-        clock_behind=max(0.0, assignment.issued - now),
     )
 
 

@@ -39,6 +39,7 @@ class Road:
         self.away = False
         self.sent = 0
         self.waits: list[float] = []
+        self.clock_offset = 0.0
 
     def put(self, envelope: bytes) -> None:
         self.envelope = envelope
@@ -136,6 +137,13 @@ def test_what_was_refused_for_a_wrong_clock_is_followed_when_the_clock_is_right(
     device.later()
     assert (device.sequence(), device.road.sent) == (3, 1)
     assert device.history() == ["catalogue-refused freeze", "assignment-refused expired", "assignment-accepted"]
+
+
+@pytest.mark.parametrize("offset", [500.0, -500.0])
+def test_clock_far_from_the_hubs_is_seen_also_when_nothing_is_accepted(device, offset):
+    device.road.clock_offset = offset
+    device.round()
+    assert device.follower.hub_ahead == offset
 
 
 def test_what_a_stale_catalogue_could_not_judge_is_followed_once_it_is_mended(device):

@@ -19,6 +19,8 @@ from skerry.wire.v1.report import (
 )
 
 MAX_DOUBTS = 10
+HIGHEST_BELIEVED = LARGEST_SEQUENCE // 2
+"""A hub goes on above what a device has followed, but no hub counted this far: a thief of its key leaves it no room above."""
 _LOST = "reports-lost"
 _REPLACED = "outbox-replaced: what the one before still held is gone"
 
@@ -113,7 +115,7 @@ class Digest:
                 self._applied(body.sequence)
 
     def _applied(self, sequence: int) -> None:
-        if self.applied_sequence < sequence < LARGEST_SEQUENCE:
+        if self.applied_sequence < sequence < HIGHEST_BELIEVED:
             self.applied_sequence = sequence
 
     def _chain(self, entry: HistoryEntry) -> None:

@@ -80,7 +80,7 @@ def test_a_source_that_changes_while_it_is_packed_is_noticed(tmp_path):
 def test_no_such_file_and_a_folder(tmp_path):
     with pytest.raises(InputMissing):
         open_archive(tmp_path / "none.skb")
-    with pytest.raises(InputMissing):
+    with pytest.raises(StorageError, match="Is a directory"):
         open_archive(tmp_path)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import time
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -155,6 +156,10 @@ def _forge_catalogue(stack: Stack, thief: Thief, evil: oci.Bundle) -> None:
     )
 
 
+def more_than(what: str, count: Callable[[], int], seen: int) -> None:
+    wait_until(what, lambda: count() > seen)
+
+
 def test_stack_endless_data_from_every_side(stack, thief):
     """It hangs up, goes on serving, and goes on asking; nothing of the flood is kept."""
     agent = stack.add_agent("agent", hub=thief.url)
@@ -171,10 +176,8 @@ def test_stack_endless_data_from_every_side(stack, thief):
         thief.instead = {part: endless}
         if part == "catalogue/timestamp.json":
             stack.deploy(stack.publish(), deadline_seconds=600.0)
-        before = sent
-        wait_until(f"an endless {part}", lambda before=before: sent > before)
-        asked = len(thief.asked)
-        wait_until("the device hanging up and going on", lambda asked=asked: len(thief.asked) > asked + 2)
+        more_than(f"an endless {part}", lambda: sent, sent)
+        more_than("requests after it", lambda: len(thief.asked), len(thief.asked) + 2)
         assert serves(agent, good)
     wait_until("refusal of the blob", lambda: "digest-mismatch" in refusals(stack, agent))
     assert agent.status()["rss_mib"] < 80

@@ -7,12 +7,14 @@ import http.client
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tuf.api.metadata import Metadata
 
 from skerry.trust import dsse, keyfile, metadata, publish
 from skerry.trust.assignment import sign_assignment
@@ -72,11 +74,11 @@ class Thief:
         self.instead["catalogue/timestamp.json"] = lambda: timestamp
         self.instead[f"catalogue/{version}.snapshot.json"] = lambda: snapshot
         for name, data in served.items():
-            self.instead[name] = lambda data=data: data
+            self.instead[name] = partial(bytes, data)
 
 
 def _numbered(data: bytes, version: int, key: Ed25519PrivateKey) -> bytes:
-    parsed = metadata.Metadata.from_bytes(data)
+    parsed: Metadata[Any] = Metadata.from_bytes(data)
     parsed.signed.version = version
     parsed.signatures.clear()
     return metadata.add_signature(parsed.to_bytes(), key)

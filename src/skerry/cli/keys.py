@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -113,7 +113,7 @@ def show(world: World, *, path: Path, output: Output) -> None:
     """Show a public key, a root, or a whole trust folder. Needs no passphrase."""
     facts = _facts(world, path)
     if output is Output.TABLE:
-        click.echo("\n".join(pairs({name.replace("_", " "): str(value) for name, value in facts.items()})))
+        click.echo("\n".join(pairs(dict(_rows(facts)))))
     else:
         dump(facts, output)
 
@@ -243,14 +243,31 @@ def _facts(world: World, path: Path) -> dict[str, object]:
     return _root_facts(data)
 
 
+def _rows(facts: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """A list has a row for each of its members."""
+    for name, value in facts.items():
+        words = name.replace("_", " ")
+        if isinstance(value, list):
+            yield from ((f"{words} {number}", str(each)) for number, each in enumerate(value, start=1))
+        else:
+            yield words, str(value)
+
+
 def _root_facts(data: bytes) -> dict[str, object]:
-    status = ceremony.root_status(data)
+    """All that a holder signs: which key may do what, by the names `keys new` and `keys show NAME.pub` give them."""
+    status, plan = ceremony.root_status(data), ceremony.plan_of(data)
     total = len(status.signed) + len(status.unsigned)
     return {
         "root_version": status.version,
-        "threshold": f"{status.threshold} of {total}",
-        "signatures": f"{len(status.signed)}, {status.missing} missing" if status.missing else str(len(status.signed)),
         "expires": iso(status.expires),
+        "threshold": f"{status.threshold} of {total}",
+        "root_keys": [dsse.key_id(key) for key in plan.root_keys],
+        "targets_threshold": f"{plan.targets_threshold} of {len(plan.targets_keys)}",
+        "targets_keys": [dsse.key_id(key) for key in plan.targets_keys],
+        "snapshot_key": dsse.key_id(plan.snapshot_key),
+        "timestamp_key": dsse.key_id(plan.timestamp_key),
+        "signatures": f"{len(status.signed)}, {status.missing} missing" if status.missing else str(len(status.signed)),
+        "signed_by": [dsse.key_id(key) for key in plan.root_keys if metadata.tuf_key(key).keyid in status.signed],
     }
 
 

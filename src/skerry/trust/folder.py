@@ -100,15 +100,21 @@ def make(folder: Path, plan: FolderPlan, *, passphrases: Passphrases, files: Fil
 
 
 def add_line(folder: Path, line: str, *, passphrase: str | None, files: Files, now: float) -> Path:
-    """A new product line with a key of its own; the path of that key. Raises CatalogueRefused, KeyFileError, FileExists."""
+    """A new product line with a key of its own; the path of that key. Raises CatalogueRefused, KeyFileError.
+
+    Safe to repeat after a crash: a key that was made before it is the line's.
+    """
     hub = folder / ONLINE
     facts, current = _current_targets(files, hub)
     targets_key = keyfile.read_private(folder / "targets.pem", passphrase=passphrase, allow_plain=facts.demo)
-    key = keyfile.generate()
+    path = folder / f"{publish.line_role(publish.require_name('line', line))}.pem"
+    secret = None if facts.demo else passphrase
+    made_before = files.read(path) is not None
+    key = keyfile.read_private(path, passphrase=secret) if made_before else keyfile.generate()
     wanted = publish.Line(name=line, keys=(metadata.raw_public(key),))
     targets = publish.add_line(current, wanted, expires=now + publish.TARGETS_LIFETIME)
-    path = folder / f"{publish.line_role(line)}.pem"
-    keyfile.write_private(files, path, key, passphrase=None if facts.demo else passphrase)
+    if not made_before:
+        keyfile.write_private(files, path, key, passphrase=secret)
     keyfile.write_public(files, path.with_suffix(".pub"), metadata.raw_public(key))
     _write_line(files, hub, line, key, now)
     version = facts.targets_version + 1

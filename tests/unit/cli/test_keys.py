@@ -193,6 +193,35 @@ def test_line_renewed_on_the_hub(shell, demo):
     assert shell(f"keys renew-line vision --key {demo}/targets.pem").code == 1
 
 
+def test_line_whose_key_was_made_before_a_crash_gets_that_key(shell, demo):
+    ok(shell(f"keys new {demo}/line-audio --plain"))
+    key = (demo / "line-audio.pem").read_bytes()
+    ok(shell(f"keys add-line audio --dir {demo}"))
+    assert (demo / "line-audio.pem").read_bytes() == key
+    assert load(demo).lines == ("vision", "audio")
+    assert shell(f"keys add-line audio --dir {demo}").code != 0
+
+
+def test_holder_sees_every_key_a_root_names_before_signing_it(shell, tmp_path, demo):
+    """Whoever runs the ceremony could name a key of their own instead of a holder's: the names are what is compared."""
+    root = demo / "online" / "metadata" / "1.root.json"
+    shown = json.loads(ok(shell(f"keys show {root} -o json")).out)
+
+    def named(path):
+        return json.loads(ok(shell(f"keys show {path} -o json")).out)["key_id"]
+
+    assert shown["root_keys"] == shown["signed_by"] == [named(demo / "root-1.pub")]
+    assert shown["targets_keys"] == [named(demo / "targets.pub")]
+    assert shown["snapshot_key"] == named(demo / "online" / "snapshot.pub")
+    assert shown["timestamp_key"] == named(demo / "online" / "timestamp.pub")
+    second = tmp_path / "2.root.json"
+    ok(shell(f"keys new {tmp_path}/eve --plain"))
+    ok(shell(f"keys root rotate {root} --out {second} --add-key {tmp_path}/eve.pub"))
+    table = ok(shell(f"keys show {second}")).out
+    assert f"root keys 2: {named(tmp_path / 'eve.pub')}" in " ".join(table.split())
+    assert "signed by" not in table
+
+
 def test_show_never_asks_and_never_tells(shell, tmp_path, demo):
     secret = (demo / "root-1.pem").read_text().splitlines()[1]
     for path in (demo, demo / "root-1.pub", demo / "root-1.pem", demo / "online" / "metadata" / "1.root.json"):

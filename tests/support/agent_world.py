@@ -4,6 +4,7 @@ lose power at any write, a thousand times a second."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from skerry.agent.act import Actor, Means
@@ -126,8 +127,10 @@ class Road:
         self.publisher = publisher
         self.breaks_after: int | None = None
         self.asked: list[tuple[str, int]] = []
+        self.before: Callable[[], None] = lambda: None  # what happens as a blob is asked for
 
     def blob(self, digest: str, *, offset: int = 0, etag: str = "") -> ScriptedReply:
+        self.before()
         self.asked.append((digest, offset))
         data = self.publisher.blobs[digest][offset:]
         headers = {"content-range": f"bytes {offset}-"} if offset else {}
@@ -192,6 +195,9 @@ class Runners:
         self.discard(workload)
         self._serving.pop(workload, None)
         self._soak.pop(workload, None)
+
+    def end_orphans(self, workload: str, digest: str) -> None:
+        """A power cut leaves none."""
 
     def serving(self, workload: str) -> str:
         return self._serving.get(workload, "")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A runner without an engine: the control protocol and one HTTP answer, misbehaving as the bundle's labels ask.
 
-labels: self-test=fail | load=fail | crash=SECONDS after serving | errors=RATE | p95=MS | results=N per figures window
+labels: self-test=fail | load=fail | slow-load=SECONDS | crash=SECONDS after serving | errors=RATE | p95=MS | results=N per figures window
 Answers every request with the bundle's name:version, closing the connection.
 """
 
@@ -48,6 +48,7 @@ class FakeRunner:
         start = self.commands()[0]
         config = json.loads((Path(start["bundle_dir"]) / "skerry.json").read_bytes())
         labels = config.get("labels", {})
+        select.select([], [], [], float(labels.get("slow-load", "0")))
         if labels.get("load") == "fail":
             self.send(type="failed", code="SKY-1002", message="cannot load")
             return 1

@@ -62,6 +62,7 @@ class Means:
     clock: Clock
     boot: str
     memory_limit_mib: int = 0
+    stopping: Callable[[], bool] = lambda: False
 
 
 class Actor:
@@ -130,7 +131,8 @@ class Actor:
         try:
             work.run(context, holds)
         except StepFailed as no:
-            self._take_back(context, no.reason, no.detail, remember=True)
+            if not self._means.stopping():  # else we took its runner away ourselves: nothing was learned of the bundle
+                self._take_back(context, no.reason, no.detail, remember=True)
             return False
         except StepRefused as no:
             self._refuse(context, step.sequence, no.reason, no.detail)

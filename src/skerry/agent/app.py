@@ -8,7 +8,8 @@
     writer      makes results durable
     main        watches the others, tells status and systemd, waits for a signal
 
-A thread that ends by a defect ends the agent: systemd starts it again, and its runners are taken over.
+A thread that ends by a defect or shows no life ends the agent, but not its runners: they serve on, systemd starts the agent
+again, and that one takes them over.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from skerry.agent.following import Follower
 from skerry.agent.history import History
 from skerry.agent.identity import load_identity
 from skerry.agent.lock import StateLock
+from skerry.agent.loops import Loops
 from skerry.agent.notify import Notifier, watchdog_seconds
 from skerry.agent.outbox import Outbox
 from skerry.agent.permits import Permits
@@ -54,6 +56,7 @@ LOOK_SECONDS = 0.5
 BALLAST = 2 * 1024 * 1024
 ROOM_FOR_BALLAST = 64 * 1024 * 1024
 _ONCE_PATIENCE = 0.5
+_UPDATER_PATIENCE = 3.0
 
 
 class Agent:
@@ -72,8 +75,7 @@ class Agent:
         self._stopping = stopping or threading.Event()
         self._wake = threading.Event()
         self._notifier = Notifier()
-        self._threads: list[threading.Thread] = []
-        self._defect = ""
+        self._loops = Loops(self._clock, self._stopping, silence=config.silence + self._poll)
         measured = capability.measure(version=__version__)
         file = config.capability_file
         self._capabilities = capability.merge_file(measured, file) if file else measured
@@ -145,6 +147,7 @@ class Agent:
                 clock=self._clock,
                 boot=capability.boot_id(),
                 memory_limit_mib=self._config.memory_limit_mib,
+                stopping=self._stopping.is_set,
             )
         )
         self._actor = actor
@@ -156,6 +159,8 @@ class Agent:
             trusted_now=self._permits.now,
             assignment=lambda: self._follower.assignment,
             new_backoff=self._backoff,
+            stopping=self._stopping.is_set,
+            beat=self._loops.beat,
         )
         self._teller = Teller(
             device=self._device,
@@ -181,46 +186,30 @@ class Agent:
         """Until `stop`; then everything is drained. Returns the defect that ended it early, empty for none."""
         for beginning in (self._actor.settle, self._follower.restore, self._teller.hello):
             self._calmly(beginning)
-        self._supervisor.end_strays(frozenset(record.name for record in self._records.all()))
+        wanted = (record.name for record in self._records.all() if record.committed or record.attempt)
+        self._supervisor.end_strays(frozenset(wanted))
         memory.give_back()
-        loops: dict[str, Callable[[], float]] = {
-            "updater": self._updater.round,
-            "follower": partial(self._follower.round, self._stopping),
-            "reporter": partial(self._reporter.round, LOOK_SECONDS),
-            "supervisor": self._tend,
-            "writer": partial(self._writer.round, LOOK_SECONDS),
-        }
-        for name, turn in loops.items():
-            wake = self._wake if name == "updater" else self._stopping
-            thread = threading.Thread(target=self._loop, args=(name, turn, wake), name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        self._start_loops()
+        defect = "its own watch failed"
         try:
-            self._watch()
+            defect = self._watch()
         finally:
-            self._end()
-        return self._defect
+            if defect:
+                self._abandon(defect)
+            else:
+                self._end()
+        return defect
+
+    def _start_loops(self) -> None:
+        self._loops.start("updater", self._updater.round, wake=self._wake)
+        self._loops.start("follower", partial(self._follower.round, self._stopping))
+        self._loops.start("reporter", partial(self._reporter.round, LOOK_SECONDS))
+        self._loops.start("supervisor", self._tend)
+        self._loops.start("writer", partial(self._writer.round, LOOK_SECONDS))
 
     def stop(self) -> None:
         """Safe from a signal handler."""
         self._stopping.set()
-
-    def _loop(self, name: str, turn: Callable[[], float], wake: threading.Event) -> None:
-        while not self._stopping.is_set():
-            try:
-                pause = turn()
-            except SkerryError as error:  # a full disk, say: it may get better, and what runs runs on
-                _log.error("thread=%s code=%s error=%s", name, error.code, error)
-                pause = 1.0
-            except Exception as error:  # noqa: BLE001 - the outermost loop of a thread: a defect must end the agent
-                _log.exception("thread=%s", name)
-                self._defect = f"{name}: {error!r}"
-                self._stopping.set()
-                return
-            if pause:
-                wake.wait(pause)
-            if wake is self._wake:
-                wake.clear()
 
     def _calmly(self, act: Callable[[], None]) -> None:
         """A disk that cannot be written keeps no model from serving."""
@@ -233,13 +222,16 @@ class Agent:
         self._supervisor.tend(LOOK_SECONDS)
         return 0.0
 
-    def _watch(self) -> None:
+    def _watch(self) -> str:
+        """Until it is time to end. What is wrong with a thread, empty when that is not why."""
         every = watchdog_seconds()
         next_ping = 0.0
         self._notifier.tell(READY=1)
         idle_since: float | None = None
         while not self._stopping.wait(LOOK_SECONDS):
             now = self._clock.monotonic()
+            if trouble := self._loops.trouble():
+                return trouble
             self._calmly(self._teller.tell)
             if every and now >= next_ping:
                 self._notifier.tell(WATCHDOG=1)
@@ -247,7 +239,8 @@ class Agent:
             if self._config.once:
                 idle_since = (idle_since or now) if self._is_done() else None
                 if idle_since is not None and now - idle_since >= _ONCE_PATIENCE:
-                    return
+                    break
+        return ""
 
     def _is_done(self) -> bool:
         """For `--once`: asked, reconciled, reported."""
@@ -256,17 +249,27 @@ class Agent:
         return asked and self._updater.settled and reported
 
     def _end(self) -> None:
+        """Everything is drained. The writer's thread is gone before its work is taken over here."""
         self._notifier.tell(STOPPING=1)
         self._stopping.set()
         self._wake.set()
         self._outbox.fresh.set()
         draining = threading.Thread(target=self._supervisor.close, name="close")
         draining.start()
+        self._loops.join("writer", 2 * LOOK_SECONDS)
         while draining.is_alive():  # the last results still come in
             self._writer.round(0.05)
         self._writer.round(0.05)
+        self._loops.join("updater", _UPDATER_PATIENCE)
         self._calmly(partial(self._teller.write_status, running=False))
         self._outbox.close()
+        self._lock.__exit__(None, None, None)
+
+    def _abandon(self, defect: str) -> None:
+        """Touches nothing that a hanging thread may hold. To a runner this is what kill -9 is: it serves on."""
+        _log.critical("the agent ends, its runners serve on defect=%s", defect)
+        self._stopping.set()
+        self._wake.set()
         self._lock.__exit__(None, None, None)
 
     def _on_figures(self, report: FiguresReport) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from skerry.agent.state import UNREADABLE
 from skerry.errors import ConfigError
 from skerry.wire.v1.device import Accelerator, Capabilities
 
@@ -71,7 +72,7 @@ def merge_file(measured: Capabilities, path: Path) -> Capabilities:
         return msgspec.convert({**msgspec.to_builtins(measured), **stated}, Capabilities)
     except OSError as error:
         raise ConfigError(where=str(path), problem=error.strerror or str(error)) from error
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ConfigError(where=str(path), problem=str(error)) from error
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from skerry.agent.supervise.process import COMMAND, Timing
 from skerry.trust.decision import InstallPolicy
 
+SILENCE = 600.0  # longer than the slowest start of a runner
+
 
 @dataclass(frozen=True, kw_only=True)
 class AgentConfig:
@@ -23,6 +25,7 @@ class AgentConfig:
     memory_limit_mib: int = 0
     refresh: float = 900.0  # the catalogue, when nothing else asks for it
     figures: float = 5.0  # how long one figures report covers
+    silence: float = SILENCE  # a thread that shows no life for so long, and a long-poll more, ends the agent
     runner_command: tuple[str, ...] = COMMAND
     timing: Timing = field(default_factory=Timing)
     policy: InstallPolicy = field(default_factory=InstallPolicy)

@@ -205,8 +205,7 @@ def _heal(view: View) -> tuple[Step, ...]:
         return ()
     if view.crash_loop and record.previous and not record.failure(record.previous.ref.digest):
         return (Step(kind=StepKind.FALL_BACK, workload=record.name, reason=Reason.CRASH_LOOP),)
-    waiting = view.crash_loop or view.restarting
-    if view.running != record.committed.ref.digest and not waiting:
+    if view.running != record.committed.ref.digest and not view.restarting:
         return (Step(kind=StepKind.START, workload=record.name),)
     return ()
 

@@ -36,6 +36,9 @@ from skerry.wire.v1.report import WorkloadReport
 
 T = TypeVar("T")
 
+UNREADABLE = (ValueError, RecursionError)
+"""What msgspec raises for bytes from elsewhere: its DecodeError and a UnicodeDecodeError are ValueErrors."""
+
 
 class Layout:
     def __init__(self, root: Path) -> None:
@@ -158,7 +161,7 @@ def load_device(files: Files, layout: Layout) -> Device:
     data = files.read(layout.device)
     if data is None:
         raise NotEnrolled(state=str(layout.root))
-    return _decode(layout.device, data, Device)
+    return decode(layout.device, data, Device)
 
 
 def save_device(files: Files, layout: Layout, device: Device) -> None:
@@ -182,7 +185,7 @@ class Records:
     def _load(self, name: str) -> WorkloadRecord:
         path = self._path(name)
         data = self._files.read(path)
-        return WorkloadRecord(name=name) if data is None else _decode(path, data, WorkloadRecord)
+        return WorkloadRecord(name=name) if data is None else decode(path, data, WorkloadRecord)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.json"
@@ -201,8 +204,9 @@ class Records:
         return record
 
 
-def _decode(path: Path, data: bytes, kind: type[T]) -> T:
+def decode(path: Path, data: bytes, kind: type[T]) -> T:
+    """A state file. Raises StateDamaged."""
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise StateDamaged(path=str(path), problem=str(error)) from error

@@ -7,9 +7,8 @@ import msgspec
 from msgspec import Struct
 
 from skerry.agent import lock
-from skerry.agent.state import Layout, load_device
+from skerry.agent.state import Layout, decode, load_device
 from skerry.effects import Files
-from skerry.errors import StateDamaged
 from skerry.wire.v1.device import Capabilities
 
 
@@ -54,8 +53,5 @@ def read_status(files: Files, layout: Layout) -> Status:
         return Status(
             pid=0, device_id=device.device_id, name=device.name, hub=device.hub, at=device.joined, running=False
         )
-    try:
-        status = msgspec.json.decode(data, type=Status)
-    except msgspec.MsgspecError as error:
-        raise StateDamaged(path=str(layout.status), problem=str(error)) from error
+    status = decode(layout.status, data, Status)
     return msgspec.structs.replace(status, running=lock.held(layout.lock))

@@ -22,6 +22,9 @@ _log = logging.getLogger(__name__)
 
 SOAK_LOOK = 0.25
 IDLE_LOOK = 5.0
+URGENT_LOOK = 1.0
+UPDATING = frozenset({StepKind.FETCH, StepKind.UNPACK, StepKind.SELF_TEST, StepKind.SWITCH, StepKind.SOAK})
+"""Steps that may take long, and that nothing that serves depends on."""
 
 
 class Watched(Protocol):
@@ -38,8 +41,24 @@ class Watched(Protocol):
     def end_soak(self, workload: str) -> None: ...
 
 
+Lane = tuple[str, bool]
+"""A workload, and whether it is about its update: the two may be in trouble apart from each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    problem: str
+    until: float  # not tried again before, monotonic seconds
+    backoff: Backoff
+
+
 @dataclass(kw_only=True)
 class Updater:
+    """What keeps a committed version serving goes before every update, between workloads too: a long fetch is left, and
+    continued later, when something else has to be done. An update does not wait for a committed version that will not start:
+    it may be what mends it.
+    """
+
     actor: Actor
     records: Records
     supervisor: Watched
@@ -47,28 +66,54 @@ class Updater:
     trusted_now: Callable[[], float]
     assignment: Callable[[], Assignment | None]
     new_backoff: Callable[[], Backoff]
-    problems: dict[str, str] = field(default_factory=dict)  # workload -> why its last step has to be tried again
-    _backoffs: dict[str, Backoff] = field(default_factory=dict)
-    _not_before: dict[str, float] = field(default_factory=dict)
+    stopping: Callable[[], bool] = field(default=lambda: False)
+    beat: Callable[[], None] = field(default=lambda: None)
+    _trouble: dict[Lane, Trouble] = field(default_factory=dict)
 
     def round(self) -> float:
         """Everything there is to do now. Returns seconds until it is worth looking again; 0 = at once."""
         assignment = self.assignment()
         if assignment is not None:
-            self.actor.readdress(assignment)
+            self._readdress(assignment)
         steps = reconcile(assignment, self._look(assignment), self.trusted_now())
-        ready = [step for step in steps if self._not_before.get(step.workload, 0.0) <= self.clock.monotonic()]
-        for workload, planned in groupby(ready, key=lambda step: step.workload):
-            self._work(workload, tuple(planned), assignment)
+        for lane in self._trouble.keys() - {_lane(step) for step in steps}:
+            del self._trouble[lane]  # nobody asks for that any more
+        ready = self._not_waiting(steps)
+        for updates in (False, True):
+            chosen = [step for step in ready if _lane(step)[1] is updates]
+            for workload, planned in groupby(chosen, key=lambda step: step.workload):
+                self._work((workload, updates), tuple(planned), assignment)
         if ready:
             return 0.0
         self.actor.catch_up()
         return self._pause()
 
     @property
+    def problems(self) -> dict[str, str]:
+        """Workload -> why its last step has to be tried again."""
+        return {workload: trouble.problem for (workload, _), trouble in self._trouble.copy().items()}
+
+    @property
     def settled(self) -> bool:
         """Nothing is being attempted and nothing waits to be tried again."""
-        return not self.problems and all(record.attempt is None for record in self.records.all())
+        return not self._trouble and all(record.attempt is None for record in self.records.all())
+
+    def _readdress(self, assignment: Assignment) -> None:
+        try:
+            self.actor.readdress(assignment)
+        except DeviceError as error:  # no reason not to start what is committed
+            _log.warning("not readdressed error=%s", error)
+
+    def _not_waiting(self, steps: tuple[Step, ...]) -> list[Step]:
+        """Without what failed and has to wait."""
+        now = self.clock.monotonic()
+        waiting = {lane for lane, trouble in self._trouble.items() if trouble.until > now}
+        return [step for step in steps if _lane(step) not in waiting]
+
+    def _is_urgent(self, assignment: Assignment | None) -> bool:
+        """Whether there is something to do that an update must not hold up."""
+        steps = reconcile(assignment, self._look(assignment), self.trusted_now())
+        return any(step.kind not in UPDATING for step in self._not_waiting(steps))
 
     def _look(self, assignment: Assignment | None) -> Local:
         names = {record.name for record in self.records.all()}
@@ -78,46 +123,64 @@ class Updater:
     def _view(self, record: WorkloadRecord) -> View:
         name = record.name
         running = self.supervisor.serving(name)
-        held = record.attempt.spec.bundle.digest if record.attempt else ""
-        watched = held or (record.committed.ref.digest if record.committed else "")
+        soak = self.supervisor.soak(name)
+        tried = record.attempt.spec.bundle if record.attempt and soak is not None else None
+        served = tried or (record.committed.ref if record.committed else None)
         return View(
             record=record,
             running=running,
-            soak=self.supervisor.soak(name),
-            crash_loop=self.supervisor.crash_loop(name, watched),
+            soak=soak,
+            crash_loop=served is not None and self.supervisor.crash_loop(name, served.digest),
             restarting=self.supervisor.restarting(name),
         )
 
-    def _work(self, workload: str, steps: tuple[Step, ...], assignment: Assignment | None) -> None:
-        def check_cancelled() -> None:
-            current = self.assignment()
-            if (current and current.sequence) != (assignment and assignment.sequence):
-                raise Superseded
-
+    def _work(self, lane: Lane, steps: tuple[Step, ...], assignment: Assignment | None) -> None:
+        check_cancelled = self._checker(assignment, updates=lane[1])
         try:
             for step in steps:
                 check_cancelled()
                 if not self.actor.act(step, check_cancelled):
                     break
                 if step.kind is StepKind.COMMIT:
-                    self.supervisor.end_soak(workload)
+                    self.supervisor.end_soak(step.workload)
         except Superseded:
             return
         except (RoadError, DeviceError, HubError, ArtefactError, CatalogueRefused) as error:
-            self._later(workload, error)
+            if not self.stopping():
+                self._later(lane, error)
             return
-        self.problems.pop(workload, None)
-        self._backoffs.pop(workload, None)
+        self._trouble.pop(lane, None)
 
-    def _later(self, workload: str, error: Exception) -> None:
-        backoff = self._backoffs.setdefault(workload, self.new_backoff())
+    def _checker(self, assignment: Assignment | None, *, updates: bool) -> Callable[[], None]:
+        """Raises Superseded when what is being done should be left: called between steps, and for each piece of a fetch."""
+        look = self.clock.monotonic() + URGENT_LOOK
+
+        def check() -> None:
+            nonlocal look
+            self.beat()
+            current = self.assignment()
+            if self.stopping() or (current and current.sequence) != (assignment and assignment.sequence):
+                raise Superseded
+            if updates and self.clock.monotonic() >= look:
+                look = self.clock.monotonic() + URGENT_LOOK
+                if self._is_urgent(assignment):
+                    raise Superseded
+
+        return check
+
+    def _later(self, lane: Lane, error: Exception) -> None:
+        known = self._trouble.get(lane)
+        backoff = known.backoff if known else self.new_backoff()
         pause = backoff.failed()
-        _log.warning("try later workload=%s in=%.1f error=%s", workload, pause, error)
-        self.problems[workload] = str(error)
-        self._not_before[workload] = self.clock.monotonic() + pause
+        _log.warning("try later workload=%s in=%.1f error=%s", lane[0], pause, error)
+        self._trouble[lane] = Trouble(problem=str(error), until=self.clock.monotonic() + pause, backoff=backoff)
 
     def _pause(self) -> float:
         now = self.clock.monotonic()
-        waits = [until - now for until in self._not_before.values() if until > now]
+        waits = [trouble.until - now for trouble in self._trouble.values() if trouble.until > now]
         soaking = any(record.attempt and record.attempt.phase is Phase.SOAK for record in self.records.all())
         return max(0.0, min([SOAK_LOOK if soaking else IDLE_LOOK, *waits]))
+
+
+def _lane(step: Step) -> Lane:
+    return step.workload, step.kind in UPDATING

@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 
+import pytest
+
 from skerry.trust.chain import Intact, verify_chain
 from skerry.wire.v1.report import DeviceReport, WorkloadReport
 from support.mini_hub import DEVICE
@@ -86,6 +88,26 @@ def test_failed_self_test_leaves_the_old_version_and_is_remembered_for_good(benc
     bench.until("refusal", lambda: bench.hub.states(bad)[-1] == "refused")
     assert last(bench, bad).reason == "failed-before"
     assert bench.ask() == "digits:1.0.0"
+
+
+@pytest.mark.parametrize("phase", ["fetch", "self-test", "soak"])
+def test_stop_in_the_middle_of_an_update_speaks_not_against_the_bundle(bench, phase):
+    v1 = bench.owner.release("1.0.0", 1)
+    v2 = bench.owner.release("2.0.0", 2, labels={"slow-load": "1"})
+    running(bench, v1)
+    if phase == "fetch":
+        bench.hub.cut_blobs_after = 150
+    bench.hub.assign(bench.spec(v2, soak=2.0))
+    bench.until(phase, lambda: bench.workload().attempt == f"{v2.name} {phase}")
+    if phase == "self-test":
+        bench.until("a runner that loads", lambda: bench.agent._supervisor._slot("eye").staged is not None)
+    bench.stop()
+    bench.hub.cut_blobs_after = None
+    assert "undone" not in bench.hub.states(v2)
+    bench.start()
+    bench.committed(v2)
+    assert bench.ask() == v2.name
+    assert "undone" not in bench.hub.states(v2)
 
 
 def test_model_that_does_not_load_is_undone(bench):

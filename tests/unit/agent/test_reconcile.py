@@ -158,9 +158,10 @@ def test_soak_waits_commits_or_undoes():
 def test_crash_loop_falls_back_unless_there_is_nothing_good_to_fall_back_to():
     made = record(committed=release(2), previous=release(1))
     assert decide(None, made, crash_loop=True) == ["fall-back"]
-    assert decide(None, record(committed=release(2)), crash_loop=True) == []
+    assert decide(None, record(committed=release(2)), crash_loop=True) == ["start"]
     failed = Failure(digest=ref(1).digest, reason="x", detail="", at=0.0)
-    assert decide(None, replace(made, failed=(failed,)), crash_loop=True) == []
+    assert decide(None, replace(made, failed=(failed,)), crash_loop=True) == ["start"]
+    assert decide(None, record(committed=release(2)), crash_loop=True, restarting=True) == []
 
 
 def test_supervisor_that_is_about_to_restart_is_left_alone():

@@ -34,6 +34,10 @@ class Orphan:
     listen_fd: int
     port: int
 
+    def close(self) -> None:
+        """Leave it alone."""
+        os.close(self.pidfd)
+
     def end(self, *, patience: float) -> None:
         """SIGTERM (a runner drains on it), SIGKILL after `patience` seconds."""
         _log.info("end orphan pid=%d workload=%s", self.pid, self.workload)
@@ -44,7 +48,7 @@ class Orphan:
         if not poll.poll(patience * 1000):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        os.close(self.pidfd)
+        self.close()
 
 
 def find_orphans(state: Path, *, proc: Path = Path("/proc")) -> tuple[Orphan, ...]:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from skerry.agent.state import UNREADABLE
 from skerry.agent.supervise import orphans
 from skerry.agent.update.contract import Launch
 from skerry.errors import RunnerFailed, SelfTestFailed
@@ -181,12 +182,13 @@ class RunnerProcess:
                     self._take(line)
         except OSError as error:
             _log.debug("read failed workload=%s error=%s", self.launch.workload, error)
-        self._reap()
+        finally:
+            self._reap()
 
     def _take(self, line: bytes) -> None:
         try:
             event = _event.decode(line)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             _log.warning("not understood workload=%s error=%s", self.launch.workload, error)
             return
         match event:

@@ -2,7 +2,8 @@
 """The supervisor: one slot per workload with its listening socket, the runner that serves and the one being tried.
 
 Switch without a dropped request: both runners hold the same listening socket; the new one accepts before the old one stops.
-A crashed runner is started again with growing pauses. In a soak it is not: reconcile takes the version back instead.
+A crashed runner is started again with growing pauses, each workload's in a thread of its own: one that hangs while it loads
+keeps no other waiting. In a soak it is not: reconcile takes the version back instead.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from skerry.wire.v1 import runner as wire
 from skerry.wire.v1.report import FiguresReport
 
 _log = logging.getLogger(__name__)
+_ENDING = "the agent is ending"
 
 
 @dataclass(kw_only=True)
@@ -39,7 +41,8 @@ class Slot:
     soak: SoakWatch | None = None
     window: FiguresWindow | None = None
     again: tuple[float, Launch] | None = None  # when to start what again
-    starting: bool = False  # it is being started again right now
+    starting: Launch | None = None  # what is being started again right now; None also when that is no longer wanted
+    coming: RunnerProcess | None = None  # and as which process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,7 @@ class Supervisor:
         except (RunnerFailed, SelfTestFailed):
             with self._lock:
                 slot.staged = None
-                slot.crashes.add(self._clock.monotonic(), launch.digest)
+                slot.crashes.add(self._clock.monotonic(), launch.digest, started=False)
             raise
 
     def staged(self, workload: str) -> str:
@@ -126,17 +129,18 @@ class Supervisor:
             with self._lock:
                 slot.staged = None
         with self._lock:
-            before, slot.serving = slot.serving, fresh
-            leftovers, slot.orphans = slot.orphans, []
-            slot.soak = slot.again = None
-            slot.window = FiguresWindow(seconds=self._figures_seconds)
-            died = not fresh.alive and slot.serving is fresh
-            if died:
-                slot.serving = None
-        if died:
-            self._crashed(slot, fresh.launch)
-        self._retire(before, leftovers)
-        self._outlets.changed()
+            if not self._closing:
+                before, slot.serving = slot.serving, fresh
+                leftovers, slot.orphans = slot.orphans, []
+                slot.soak = slot.again = slot.starting = None
+                slot.window = FiguresWindow(seconds=self._figures_seconds)
+                slot.crashes.served(fresh.launch.digest)
+                self._lost_at_once(slot, fresh)
+                self._retire(before, leftovers)
+                self._outlets.changed()
+                return
+        fresh.kill()
+        raise RunnerFailed(workload=workload, problem=_ENDING)
 
     def discard(self, workload: str) -> None:
         slot = self._slot(workload)
@@ -151,14 +155,23 @@ class Supervisor:
         with self._lock:
             serving, slot.serving = slot.serving, None
             leftovers, slot.orphans = slot.orphans, []
-            slot.soak = slot.again = None
-            listening, slot.socket = slot.socket, None
+            slot.soak = slot.again = slot.starting = None
+            coming, listening, slot.socket = slot.coming, slot.socket, None
         if listening is not None:
             listening.close()
+        if coming is not None:
+            coming.kill()
         if serving is not None:
             serving.drain()
         self._end(leftovers)
         self._outlets.changed()
+
+    def end_orphans(self, workload: str, digest: str) -> None:
+        slot = self._slot(workload)
+        with self._lock:
+            ending = [orphan for orphan in slot.orphans if orphan.digest == digest]
+            slot.orphans = [orphan for orphan in slot.orphans if orphan.digest != digest]
+        self._end(ending)
 
     def serving(self, workload: str) -> str:
         serving = self._slot(workload).serving
@@ -191,7 +204,7 @@ class Supervisor:
         """Whether the supervisor itself is about to start the runner again."""
         with self._lock:
             slot = self._slot(workload)
-            return slot.starting or slot.again is not None
+            return slot.starting is not None or slot.again is not None
 
     def port(self, workload: str) -> int:
         return self._slot(workload).port
@@ -211,13 +224,13 @@ class Supervisor:
         self._tend_now.clear()
         for slot in list(self._slots.values()):
             with self._lock:
-                due = slot.again is not None and slot.again[0] <= self._clock.monotonic() and not self._closing
-                launch = slot.again[1] if slot.again and due else None
-                slot.again = None if due else slot.again
-                slot.starting = launch is not None
-            if launch is not None:
-                self._start_again(slot, launch)
-                slot.starting = False
+                launch = slot.again[1] if slot.again and slot.again[0] <= self._clock.monotonic() else None
+                if launch is None or self._closing:
+                    continue
+                slot.again, slot.starting = None, launch
+            threading.Thread(
+                target=self._start_again, args=(slot, launch), name=f"again-{slot.workload}", daemon=True
+            ).start()
 
     def close(self) -> None:
         """Drain everything, all workloads at once."""
@@ -246,32 +259,58 @@ class Supervisor:
         return None
 
     def _spawn(self, slot: Slot, launch: Launch) -> RunnerProcess:
+        if self._closing:
+            raise RunnerFailed(workload=launch.workload, problem=_ENDING)
         if slot.socket is None:
             raise RunnerFailed(workload=launch.workload, problem="it has no listening socket")
         return RunnerProcess(launch, slot.socket, self._surroundings, self._listeners)
 
     def _start_again(self, slot: Slot, launch: Launch) -> None:
+        """Whatever was decided for the workload meanwhile has made `slot.starting` something else, and wins."""
         _log.warning("start again workload=%s digest=%s", slot.workload, launch.digest)
+        ready: RunnerProcess | None = None
         try:
-            fresh = self._spawn(slot, launch)
-            fresh.await_self_test()
-            fresh.serve()
+            ready = self._bring_up(slot, launch)
         except (RunnerFailed, SelfTestFailed) as error:
             _log.warning("start again failed workload=%s error=%s", slot.workload, error)
-            self._crashed(slot, launch)
-            return
-        with self._lock:
-            replaced = slot.serving is not None or self._closing
-            if not replaced:
-                slot.serving = fresh
-        if replaced:  # an update was quicker
-            fresh.kill()
+        finally:
+            with self._lock:
+                slot.coming = None
+                wanted = slot.starting is launch and slot.serving is None
+                if slot.starting is launch:
+                    slot.starting = None
+                if wanted and ready is not None:
+                    slot.serving = ready
+                    slot.crashes.served(launch.digest)
+        if ready is None:
+            if wanted:
+                self._crashed(slot, launch, started=False)
+        elif wanted:
+            self._lost_at_once(slot, ready)
+        else:
+            ready.kill()
         self._outlets.changed()
 
-    def _crashed(self, slot: Slot, launch: Launch) -> None:
+    def _bring_up(self, slot: Slot, launch: Launch) -> RunnerProcess:
+        fresh = self._spawn(slot, launch)
+        with self._lock:
+            slot.coming = fresh
+        fresh.await_self_test()
+        if slot.starting is launch:
+            fresh.serve()
+        return fresh
+
+    def _lost_at_once(self, slot: Slot, fresh: RunnerProcess) -> None:
+        """A runner that ended before it was known to be the one that serves: nobody heard of it."""
+        with self._lock:
+            if slot.serving is fresh and not fresh.alive:
+                slot.serving = None
+                self._crashed(slot, fresh.launch)
+
+    def _crashed(self, slot: Slot, launch: Launch, *, started: bool = True) -> None:
         now = self._clock.monotonic()
         with self._lock:
-            slot.crashes.add(now, launch.digest)
+            slot.crashes.add(now, launch.digest, started=started)
             if slot.soak is not None:
                 slot.soak.crashed()
             elif not self._closing and not slot.crashes.loops(now, launch.digest):
@@ -297,7 +336,7 @@ class Supervisor:
                 before.drain()
             self._end(leftovers)
 
-        thread = threading.Thread(target=drain, name="drain")
+        thread = threading.Thread(target=drain, name="drain", daemon=True)
         self._drains = [*(each for each in self._drains if each.is_alive()), thread]
         thread.start()
 
@@ -337,9 +376,7 @@ class Supervisor:
             return
         _log.error("runner ended workload=%s pid=%d why=%s", process.launch.workload, process.pid, process.problem)
         slot = self._slot(process.launch.workload)
-        with self._lock:
-            was_serving = slot.serving is process
-            if was_serving:
+        with self._lock:  # at once: or the updater would see neither a runner nor one that is about to come
+            if slot.serving is process:
                 slot.serving = None
-        if was_serving:
-            self._crashed(slot, process.launch)
+                self._crashed(slot, process.launch)

@@ -15,19 +15,29 @@ CRASH_WINDOW = 60.0
 
 
 class CrashLog:
-    """Crashes of one workload. A loop is CRASHES of the same bundle within CRASH_WINDOW seconds."""
+    """Crashes of one workload. A loop is CRASHES of the same bundle within CRASH_WINDOW seconds, or that many starts of it
+    in a row that never came to serve, however long each of them took.
+    """
 
     def __init__(self) -> None:
         self._crashes: deque[tuple[float, str]] = deque(maxlen=64)
+        self._never_served: dict[str, int] = {}
 
-    def add(self, at: float, digest: str) -> None:
+    def add(self, at: float, digest: str, *, started: bool = True) -> None:
+        """`started`: it had come to serve."""
         self._crashes.append((at, digest))
+        if not started:
+            self._never_served[digest] = self._never_served.get(digest, 0) + 1
+
+    def served(self, digest: str) -> None:
+        """A start of it succeeded."""
+        self._never_served.pop(digest, None)
 
     def recent(self, now: float, digest: str) -> int:
         return sum(1 for at, which in self._crashes if which == digest and now - at <= CRASH_WINDOW)
 
     def loops(self, now: float, digest: str) -> bool:
-        return self.recent(now, digest) >= CRASHES
+        return max(self.recent(now, digest), self._never_served.get(digest, 0)) >= CRASHES
 
     def pause(self, now: float, digest: str) -> float:
         """Seconds before the next start: 0.25, 0.5, 1 ... 30."""

@@ -82,6 +82,9 @@ class Runners(Protocol):
     def stop(self, workload: str) -> None:
         """Drain what serves, and stop listening."""
 
+    def end_orphans(self, workload: str, digest: str) -> None:
+        """End what an agent that was killed left running of this bundle."""
+
     def serving(self, workload: str) -> str:
         """Digest that serves; empty when none."""
 

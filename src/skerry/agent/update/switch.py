@@ -33,7 +33,9 @@ class Switch(Step):
             raise StepFailed("runner-failed", "it ended as soon as it served")
 
     def undo(self, context: Context) -> None:
-        """Back to the committed version; the failed one goes even when that version does not start either."""
+        """Back to the committed version; the failed one goes even when that version does not start either, and also where
+        only a killed agent knew that it serves.
+        """
         name, runners = context.spec.name, context.runners
         launch = committed_launch(context)
         if launch is not None and runners.serving(name) != launch.digest:
@@ -42,8 +44,9 @@ class Switch(Step):
                 runners.promote(name)
             except (RunnerFailed, SelfTestFailed):  # reconcile starts it again, with patience
                 runners.discard(name)
-        if runners.serving(name) == context.digest:
+        if launch is None or runners.serving(name) == context.digest:
             runners.stop(name)
+        runners.end_orphans(name, context.digest)
 
 
 def committed_launch(context: Context) -> Launch | None:

@@ -11,7 +11,6 @@ import asyncio
 import socket
 from collections import deque
 from dataclasses import dataclass
-from enum import Enum, auto
 from functools import partial
 from http import HTTPStatus
 from io import SEEK_END, BytesIO
@@ -39,7 +38,7 @@ class Limits:
     head_bytes: int = 32 * 1024
     headers: int = 100
     connections: int = 512
-    refusals: int = 128  # connections more that are told there are too many
+    refusals: int = 128  # connections more that are told so; each holds a file descriptor until the client has read it
     idle_seconds: float = 75.0
     request_seconds: float = 60.0  # from a request's first byte to its last
     write_seconds: float = 30.0  # without the client taking anything of its answer
@@ -56,14 +55,6 @@ _NO_MEMORY: Final = refusal(Overloaded(retry_after=1))
 _NO_PROXY: Final = _plain_refusal(HTTPStatus.BAD_REQUEST, "CONNECT is for proxies, and this is none")
 
 
-class Room(Enum):
-    """Whether there is room for one more connection."""
-
-    FREE = auto()
-    FULL = auto()
-    FLOODED = auto()  # not even for telling so: each refusal holds a file descriptor until the client has read it
-
-
 class Host(Protocol):
     """What a connection needs of the server it belongs to."""
 
@@ -74,8 +65,8 @@ class Host(Protocol):
 
     def handle(self, request: HttpRequest, reply: Reply) -> None: ...
 
-    def opened(self, connection: Connection) -> Room:
-        """Called first, whatever the answer."""
+    def opened(self, connection: Connection) -> bool:
+        """False when there are too many already."""
 
     def closed(self, connection: Connection) -> None: ...
 
@@ -146,12 +137,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         _send_at_once(transport.get_extra_info("socket"))
-        room = self._host.opened(self)
-        if room is Room.FULL:
+        if not self._host.opened(self):
             self._refuse(_plain_refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections"))
-        elif room is Room.FLOODED:
-            self._finished = True
-            self._transport.abort()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._transport = None

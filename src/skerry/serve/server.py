@@ -8,10 +8,13 @@ import logging
 import socket
 from collections.abc import Callable
 
-from skerry.serve.connection import Connection, Limits, Room
+from skerry.serve.connection import Connection, Limits
 from skerry.serve.message import HttpRequest, Reply
 
 _SWEEP_SECONDS = 1.0
+_BACKLOG = 1024
+_ACCEPTS_A_TURN = 64
+_ACCEPT_PAUSE = 0.2
 _logger = logging.getLogger(__name__)
 
 
@@ -30,7 +33,8 @@ class HttpServer:
         self.handle = handler
         self.held = 0
         self._connections: set[Connection] = set()
-        self._servers: list[asyncio.Server] = []
+        self._listeners: list[socket.socket] = []
+        self._arriving: set[asyncio.Task[object]] = set()  # accepted, and known to be a connection in a turn or two
         self._sweeper: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._draining = False
@@ -40,9 +44,16 @@ class HttpServer:
         return len(self._connections)
 
     async def start(self, listener: socket.socket) -> None:
-        """Accept on `listener`, which must be bound; other processes may accept on the same socket."""
+        """Accept on `listener`, which must be bound; other processes may accept on the same socket.
+
+        Not by the loop's own server: that one drops what it has accepted and not announced when it is closed, and a drain
+        would have to guess how long to wait for it.
+        """
         loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_server(lambda: Connection(self), sock=listener, backlog=1024))
+        listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        listener.listen(_BACKLOG)
+        self._listeners.append(listener)
+        loop.add_reader(listener, self._accept, loop, listener)
         if self._sweeper is None:
             self._sweeper = loop.create_task(self._sweep())
 
@@ -53,11 +64,11 @@ class HttpServer:
         The listening socket is closed here, not shut down: whoever shares it goes on accepting.
         """
         self._draining = True
-        for server in self._servers:
-            server.close()
+        self._stop_listening()
         for connection in self._connections:
             connection.drain()
-        await asyncio.sleep(0)  # connections accepted in this turn of the loop become known in the next
+        if self._arriving:
+            await asyncio.wait(self._arriving)
         await self._until_empty(linger)
         for connection in list(self._connections):
             if connection.idle:
@@ -68,12 +79,45 @@ class HttpServer:
         if self._sweeper is not None:
             self._sweeper.cancel()
 
-    def opened(self, connection: Connection) -> Room:
+    def _accept(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTS_A_TURN):
+            try:
+                accepted, _ = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # out of file descriptors or memory: clients wait in the queue
+                _logger.warning("accepts no connection for %g s: %s", _ACCEPT_PAUSE, error.strerror)
+                loop.remove_reader(listener)
+                loop.call_later(_ACCEPT_PAUSE, self._accept_again, loop, listener)
+                return
+            if len(self._connections) + len(self._arriving) >= self.limits.connections + self.limits.refusals:
+                accepted.close()
+                continue
+            accepted.setblocking(False)  # noqa: FBT003 - the standard library's signature
+            arriving = loop.create_task(loop.connect_accepted_socket(lambda: Connection(self), accepted))
+            self._arriving.add(arriving)
+            arriving.add_done_callback(self._arrived)
+
+    def _arrived(self, task: asyncio.Task[object]) -> None:
+        self._arriving.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _logger.debug("a connection was gone before it was known: %s", task.exception())
+
+    def _accept_again(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        if not self._draining:
+            loop.add_reader(listener, self._accept, loop, listener)
+
+    def _stop_listening(self) -> None:
+        while self._listeners:
+            listener = self._listeners.pop()
+            asyncio.get_running_loop().remove_reader(listener)
+            listener.close()
+
+    def opened(self, connection: Connection) -> bool:
         self._connections.add(connection)
         if self._draining:
             connection.drain()
-        over = len(self._connections) - self.limits.connections
-        return Room.FREE if over <= 0 else Room.FULL if over <= self.limits.refusals else Room.FLOODED
+        return len(self._connections) <= self.limits.connections
 
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from contracts.engine.models import affine
 from skerry.errors import Overloaded
 from skerry.runtime.onnx import OnnxEngine
-from skerry.serve.connection import Connection, Limits, Room
+from skerry.serve.connection import Connection, Limits
 from skerry.serve.endpoints import Endpoints, Gauges
 from skerry.serve.inference import Served
 from skerry.serve.protocol import ModelSignature
@@ -147,7 +147,7 @@ class Rig:
 
     def opened(self, connection):
         self.open += 1
-        return Room.FREE if self.open <= self.limits.connections else Room.FULL
+        return self.open <= self.limits.connections
 
     def closed(self, connection):
         self.open -= 1

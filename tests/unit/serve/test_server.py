@@ -62,6 +62,13 @@ async def ask(reader, writer):
     return head
 
 
+async def turn():
+    """One turn of the loop."""
+    over = asyncio.Event()
+    asyncio.get_running_loop().call_soon(over.set)
+    await over.wait()
+
+
 async def close(writer):
     writer.close()
     await writer.wait_closed()
@@ -140,6 +147,30 @@ def test_draining_leaves_the_shared_socket_open_for_others(run):
         accepted, _ = await accepting
         for each in (client, accepted, other):
             each.close()
+
+    run(main())
+
+
+def test_a_client_that_comes_in_the_last_moment_is_answered_or_left_for_the_next(run):
+    async def main():
+        answered = 0
+        for turns in range(8):
+            server = Server()
+            with socket.socket(fileno=socket.dup(server.listener.fileno())) as other, socket.socket() as client:
+                async with server:
+                    client.settimeout(5)
+                    client.connect(("127.0.0.1", server.port))
+                    client.sendall(GET)
+                    for _ in range(turns):
+                        await turn()
+                    await server.server.drain(linger=0.2)
+                other.setblocking(False)
+                try:
+                    other.accept()[0].close()
+                except BlockingIOError:
+                    assert client.recv(65536).startswith(b"HTTP/1.1 200")
+                    answered += 1
+        assert answered > 2
 
     run(main())
 

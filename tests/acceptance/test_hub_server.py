@@ -187,7 +187,7 @@ def test_a_devices_day_from_enrolment_to_a_resumed_download(site):
         seconds = time.monotonic() - began
     assert reply.status_code == 200
     assert [workload["rollout"] for workload in payload(reply)["workloads"]] == [rollout]
-    assert payload(reply)["sequence"] == payload(first)["sequence"] + 1
+    assert payload(reply)["sequence"] > payload(first)["sequence"]
     assert seconds < 1.0
 
     digest = payload(reply)["workloads"][0]["bundle"]["digest"]

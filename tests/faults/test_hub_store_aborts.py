@@ -111,7 +111,7 @@ async def test_each_single_write_is_whole_or_not_at_all(store):
         "enrol": lambda: store.enrol(new_device("d2", labels={"c": "d"}), token_hash=b"t", now=NOW),
         "reports": lambda: store.add_reports("d1", batch, received=NOW),
         "desired": lambda: store.set_desired("d1", "digits", target),
-        "assignment": lambda: store.put_assignment(assignment("d1", 1)),
+        "assignment": lambda: store.put_assignment(assignment("d1", 1), previous=0),
         "files": lambda: store.put_catalogue_files(files, expect={"root": 0}),
         "labels": lambda: store.patch_labels("d1", {"x": "y"}),
         "audit": lambda: store.add_audit(RECORD),

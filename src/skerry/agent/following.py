@@ -21,6 +21,7 @@ from skerry.wire.v1.device import Assignment
 _log = logging.getLogger(__name__)
 
 LEAST_PAUSE = 1.0
+_REFUSED = "assignment-refused"
 
 
 @dataclass(kw_only=True)
@@ -48,6 +49,11 @@ class Follower:
     _in_force: bytes = b""
     _next_refresh: float = 0.0
     _noted: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def refused(self) -> str:
+        """Why the assignment the hub gives is not followed; empty when it is."""
+        return self._noted.get(_REFUSED, "")
 
     def restore(self) -> None:
         """The assignment of the last run, trusted anew. None is in force when it cannot be: then nothing new is installed."""
@@ -116,7 +122,7 @@ class Follower:
                     self._accepted(self._held.envelope, assignment)
                 case Refused(reason=reason, detail=detail):
                     _log.warning("assignment refused reason=%s detail=%s", reason, detail)
-                    self._note("assignment-refused", reason, detail)
+                    self._note(_REFUSED, reason, detail)
                 case None:
                     pass
         self._next_refresh = self.clock.monotonic() + self.refresh_every
@@ -127,11 +133,11 @@ class Follower:
             return self.permits.accept(envelope)
         except CatalogueRefused as error:
             _log.warning("assignment not judged error=%s", error)
-            self._note("assignment-refused", str(error.fields["reason"]), str(error))
+            self._note(_REFUSED, str(error.fields["reason"]), str(error))
             return None
 
     def _accepted(self, envelope: bytes, assignment: Assignment) -> None:
-        self._noted.pop("assignment-refused", None)
+        self._noted.pop(_REFUSED, None)
         if envelope == self._in_force:
             return
         known = self.assignment

@@ -79,12 +79,13 @@ class Teller:
                 history_broken=self.history_broken,
                 floors_damaged=str(self.permits.damage or ""),
                 outbox_dropped=self.outbox.dropped,
+                assignment_refused=self.follower.refused,
             )
         )
 
     def _tell_hub(self) -> None:
-        """On start, when the set of issues changes, and when another assignment is in force: of one that asks for nothing
-        it has not, the device would otherwise say no word.
+        """On start, when the set of issues changes (the hub's assignment was refused, say: then the hub must learn which one
+        is in force), and when another assignment is: of one that asks for nothing new, the device would else say no word.
         """
         found = self._issues()
         says = (self._in_force(), tuple(issue.name for issue in found))

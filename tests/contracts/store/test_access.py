@@ -152,3 +152,11 @@ async def test_a_name_is_used_once_whoever_tries_until_its_time_is_over(store):
     assert await store.use_once("assertion/d2/j1", until=NOW + 10, now=NOW)
     assert not await store.use_once("assertion/d1/j1", until=NOW + 99, now=NOW + 10)
     assert await store.use_once("assertion/d1/j1", until=NOW + 99, now=NOW + 11)
+
+
+async def test_a_lease_of_a_clock_that_was_years_ahead_is_not_waited_for(store):
+    year = 365 * 86_400.0
+    assert await store.acquire_lease("controller", "dead", seconds=15, now=NOW + year) is not None
+    taken = await store.acquire_lease("controller", "b", seconds=15, now=NOW)
+    assert taken is not None
+    assert (taken.holder, taken.expires, taken.term) == ("b", NOW + 15, 2)

@@ -248,7 +248,7 @@ async def test_the_database_itself_refuses_to_rewrite_the_record(store, table, v
 
 async def test_device_reports_update_capabilities_issues_and_what_is_in_force(store):
     await enrolled(store, "d1")
-    await store.put_assignment(assignment("d1", 1, desired_version=3))
+    await store.put_assignment(assignment("d1", 1, desired_version=3), previous=0)
     grown = Capabilities(arch="x86_64", cpus=8, memory_mib=4096)
     body = DeviceReport(capabilities=grown, issues=("disk low",), sequence=1)
     await store.add_reports("d1", [report(1, body)], received=NOW + 3)

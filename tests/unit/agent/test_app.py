@@ -65,6 +65,23 @@ def test_an_assignment_is_not_in_force_while_an_attempt_of_the_one_before_is_und
     assert undone < in_force
 
 
+def test_a_hub_whose_assignment_is_refused_learns_which_one_is_in_force(bench):
+    """It was put back from a backup, say: only from this can it know that it has to number higher."""
+    bench.join()
+    bench.hub.sequence = 40
+    bench.hub.assign()
+    bench.start()
+    bench.until("41", lambda: 41 in [body.sequence for body in bench.hub.bodies(DeviceReport)])
+    bench.hub.sequence = 7
+    bench.hub.assign()
+    bench.until("refusal", lambda: bench.hub.bodies(DeviceReport)[-1].issues == ("assignment-refused: replayed",))
+    assert bench.hub.bodies(DeviceReport)[-1].sequence == 41
+    bench.hub.sequence = 41
+    bench.hub.assign()
+    bench.until("42", lambda: bench.hub.bodies(DeviceReport)[-1].sequence == 42)
+    bench.until("no issue", lambda: bench.hub.bodies(DeviceReport)[-1].issues == ())
+
+
 def test_only_the_chosen_variant_travels(bench):
     v1 = bench.owner.release("1.0.0", 1)
     running(bench, v1)

@@ -24,7 +24,7 @@ def found(**changes: Any) -> list[str]:
 
 def test_a_healthy_device_has_no_issue():
     assert found() == []
-    assert len(CHECKS) == 7
+    assert len(CHECKS) == 8
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,7 @@ def test_a_healthy_device_has_no_issue():
             {"floors_damaged": "gone"},
             "floors-damaged: no updates until this device is enrolled again: gone",
         ),
+        ({"assignment_refused": "replayed"}, "assignment-refused: replayed"),
         ({"outbox_dropped": 5}, "outbox-full: old figures and results are being dropped"),
         ({"refreshed": 0.0, "time_floor": 8 * DAY, "started": 8.5 * DAY}, "catalogue-stale: not refreshed for 36 h"),
     ],

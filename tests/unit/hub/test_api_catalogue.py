@@ -223,6 +223,22 @@ def test_a_hub_killed_between_catalogue_and_record_makes_it_good_on_start(hub):
     hub(again)
 
 
+def test_what_a_clock_signed_that_was_years_ahead_is_signed_anew(hub):
+    """Else it would pass as fresh for years, whoever served it."""
+
+    async def scene(world):
+        world.clock.jump(10 * 365 * 86_400)
+        assert await world.hub.catalogue.refresh()
+        world.clock.jump(-10 * 365 * 86_400)
+        assert await world.hub.catalogue.refresh()
+        assert not await world.hub.catalogue.refresh()
+        for name, life in (("timestamp", publish.TIMESTAMP_LIFETIME), ("snapshot", publish.SNAPSHOT_LIFETIME)):
+            served = await world.hub.catalogue._newest(f"{name}.json")
+            assert metadata.expires_of(served) == pytest.approx(world.clock.now() + life, abs=2)
+
+    hub(scene)
+
+
 def test_timestamp_and_snapshot_are_signed_anew_at_half_of_their_lives(hub):
     async def scene(world):
         assert not await world.hub.catalogue.refresh()

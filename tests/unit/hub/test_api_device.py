@@ -6,6 +6,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import shutil
+import sqlite3
+from contextlib import closing
 
 import msgspec
 import pytest
@@ -13,9 +16,9 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from skerry.hub.domain.devices import DesiredWorkload
-from skerry.trust.assignment import Accepted, decide_assignment
+from skerry.trust.assignment import Accepted, Refused, decide_assignment
 from skerry.trust.chain import next_entry
-from skerry.trust.floors import Floors
+from skerry.trust.floors import Floors, raise_assignment
 from skerry.wire.v1.device import AssignmentKeys, BundleRef
 from skerry.wire.v1.report import HistoryEntry
 from support.bundles import bundle
@@ -217,15 +220,19 @@ def test_revocation_works_at_once_on_every_route(hub):
 # --- assignment ----------------------------------------------------------------------------------------------------------
 
 
-async def accepted(world, device, reply):
+async def decided(world, device, reply, floors):
     keys = world.hub.catalogue._trust.targets["hub/assignment-keys.json"]
-    decision = decide_assignment(
+    return decide_assignment(
         reply.content,
         keys=msgspec.json.decode(keys, type=AssignmentKeys),
         device_id=device.id,
-        floors=Floors(),
+        floors=floors,
         now=world.clock.now(),
     )
+
+
+async def accepted(world, device, reply):
+    decision = await decided(world, device, reply, Floors())
     assert isinstance(decision, Accepted), decision
     return decision.assignment
 
@@ -234,10 +241,10 @@ def test_assignment_is_what_the_device_itself_accepts(hub):
     async def scene(world):
         device = await world.device()
         first = await accepted(world, device, await device.call("GET", "assignment"))
-        assert (first.sequence, first.workloads) == (1, ())
+        assert (first.sequence, first.workloads) == (NOW, ())
         await desire(world, device)
         second = await accepted(world, device, await device.call("GET", "assignment"))
-        assert second.sequence == 2
+        assert second.sequence == NOW + 1, "in the same second"
         assert second.workloads[0].bundle == ref()
         assert second.expires == NOW + LIFE
 
@@ -276,7 +283,7 @@ def test_assignment_is_issued_anew_when_half_of_its_life_is_gone(hub):
         world.clock.advance(20)
         reply = await device.call("GET", "assignment", headers={"if-none-match": tag})
         fresh = await accepted(world, device, reply)
-        assert (fresh.sequence, fresh.expires) == (2, world.clock.now() + LIFE)
+        assert (fresh.sequence, fresh.expires) == (world.clock.now(), world.clock.now() + LIFE)
 
     hub(scene)
 
@@ -334,14 +341,88 @@ def test_odd_waits_are_refused(hub, wait):
     hub(scene)
 
 
-def test_a_device_that_remembers_more_than_a_restored_hub_gets_a_higher_sequence(hub):
-    async def scene(world):
+def test_a_hub_put_back_from_a_backup_is_followed_again(hub, tmp_path):
+    """The device holds more than the hub remembers, and of the next number the hub would count to, too."""
+    kept = []
+
+    async def backed_up(world):
+        device = await world.device()
+        await accepted(world, device, await device.call("GET", "assignment"))
+        with (
+            closing(sqlite3.connect(tmp_path / "hub.sqlite")) as live,
+            closing(sqlite3.connect(tmp_path / "backup")) as to,
+        ):
+            live.backup(to)
+        world.clock.advance(60)
+        await desire(world, device)
+        kept.extend([device, await decided(world, device, await device.call("GET", "assignment"), Floors())])
+
+    async def restored(world):
+        device, held = kept
+        device.world = world
+        world.clock.advance(3600)
+        await device.login()
+        floors = raise_assignment(Floors(), sequence=held.assignment.sequence, digest=held.digest, keys=held.keys)
+        refused = await decided(world, device, await device.call("GET", "assignment"), floors)
+        assert isinstance(refused, Refused)
+        report = {"type": "device", "capabilities": CAPABILITIES, "sequence": held.assignment.sequence}
+        assert (await device.report(report)).status_code == 200
+        again = await decided(world, device, await device.call("GET", "assignment"), floors)
+        assert isinstance(again, Accepted), again
+        assert again.assignment.workloads == ()
+        assert (await world.hub.audit.page(limit=100, after=0)).items[-1].outcome.startswith("ahead: ")
+
+    hub(backed_up)
+    for leftover in tmp_path.glob("hub.sqlite*"):
+        leftover.unlink()
+    shutil.move(tmp_path / "backup", tmp_path / "hub.sqlite")
+    hub(restored)
+
+
+def test_what_a_hub_issued_since_its_backup_is_never_numbered_again(hub, tmp_path):
+    kept = []
+
+    async def backed_up(world):
         device = await world.device()
         await device.call("GET", "assignment")
-        assert (
-            await device.report({"type": "device", "capabilities": CAPABILITIES, "sequence": 40})
-        ).status_code == 200
-        assert (await accepted(world, device, await device.call("GET", "assignment"))).sequence == 41
+        kept.append(device)
+        with (
+            closing(sqlite3.connect(tmp_path / "hub.sqlite")) as live,
+            closing(sqlite3.connect(tmp_path / "backup")) as to,
+        ):
+            live.backup(to)
+        await desire(world, device)
+        kept.append(await decided(world, device, await device.call("GET", "assignment"), Floors()))
+
+    async def restored(world):
+        device, held = kept
+        device.world = world
+        world.clock.advance(3600)
+        await device.login()
+        await desire(world, device, "2.0.0")
+        floors = raise_assignment(Floors(), sequence=held.assignment.sequence, digest=held.digest, keys=held.keys)
+        again = await decided(world, device, await device.call("GET", "assignment"), floors)
+        assert isinstance(again, Accepted), again
+        assert again.assignment.workloads[0].bundle == ref("2.0.0")
+
+    hub(backed_up)
+    for leftover in tmp_path.glob("hub.sqlite*"):
+        leftover.unlink()
+    shutil.move(tmp_path / "backup", tmp_path / "hub.sqlite")
+    hub(restored)
+
+
+def test_an_assignment_issued_by_a_clock_that_was_years_ahead_is_issued_anew(hub):
+    async def scene(world):
+        device = await world.device()
+        world.clock.jump(10 * 365 * 86_400)
+        await device.login()
+        far = await accepted(world, device, await device.call("GET", "assignment"))
+        world.clock.jump(-10 * 365 * 86_400)
+        await device.login()
+        near = await accepted(world, device, await device.call("GET", "assignment"))
+        assert near.sequence == far.sequence + 1
+        assert near.expires == world.clock.now() + LIFE
 
     hub(scene)
 
@@ -353,7 +434,7 @@ def test_replicas_never_issue_one_sequence_twice(hub):
         world.hub.assignments._known.clear()
         replies = await asyncio.gather(*(device.call("GET", "assignment") for _ in range(8)))
         assert len({reply.headers["etag"] for reply in replies}) == 1
-        assert {(await accepted(world, device, reply)).sequence for reply in replies} == {1}
+        assert {(await accepted(world, device, reply)).sequence for reply in replies} == {NOW}
 
     hub(scene)
 

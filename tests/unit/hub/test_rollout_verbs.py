@@ -45,6 +45,8 @@ def test_a_rollout_to_nobody_is_refused():
         ({"deadline_seconds": math.inf}, "deadline_seconds"),
         ({"device_soak_seconds": -1.0}, "device_soak_seconds"),
         ({"stages": (StageSpec(name="a"), StageSpec(name="a"))}, "same name"),
+        ({"stages": tuple(StageSpec(name=str(n)) for n in range(201))}, "at most 200 stages"),
+        ({"gates": (Gate(metric=Metric.ERROR_RATE, max=0.1),) * 21}, "at most 20 gates"),
         ({"stages": (StageSpec(name=""),)}, "no name"),
         ({"stages": (StageSpec(name="a", count=1, percent=2),)}, "both count and percent"),
         ({"stages": (StageSpec(name="a", count=0),)}, "count must be"),

@@ -19,6 +19,7 @@ class Observed(Struct, frozen=True, kw_only=True):
     history_broken: str = ""
     floors_damaged: str = ""
     outbox_dropped: int = 0
+    assignment_refused: str = ""  # why, when the hub's newest is not followed
 
 
 class Issue(Struct, frozen=True, kw_only=True):

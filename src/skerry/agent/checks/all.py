@@ -3,9 +3,29 @@
 
 from __future__ import annotations
 
-from skerry.agent.checks import Issue, Observed, clock, crash_loop, disk, floors, history, outbox, stale_catalogue
+from skerry.agent.checks import (
+    Issue,
+    Observed,
+    assignment,
+    clock,
+    crash_loop,
+    disk,
+    floors,
+    history,
+    outbox,
+    stale_catalogue,
+)
 
-CHECKS = (disk.check, clock.check, crash_loop.check, stale_catalogue.check, floors.check, history.check, outbox.check)
+CHECKS = (
+    disk.check,
+    clock.check,
+    crash_loop.check,
+    stale_catalogue.check,
+    assignment.check,
+    floors.check,
+    history.check,
+    outbox.check,
+)
 
 
 def issues(observed: Observed) -> tuple[Issue, ...]:

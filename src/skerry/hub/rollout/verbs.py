@@ -14,6 +14,9 @@ from skerry.hub.domain.verdict import Allowed, Refused, Verdict
 from skerry.hub.rollout.actions import AcceptFailure, Action, Plan, Quarantine, SetStatus, WaiveStage
 from skerry.wire.v1.operator import Gate, Metric, RolloutSpec, RolloutStatus, StageSpec, StageStatus
 
+MAX_STAGES = 200
+MAX_GATES = 20
+
 
 class Verb(StrEnum):
     PAUSE = "pause"
@@ -94,20 +97,23 @@ def decide_create(
 
 def spec_problem(spec: RolloutSpec) -> str:
     """What is wrong with a spec in itself; empty when nothing is."""
-    if not spec.workload:
-        return "workload is empty"
-    problem = name_problem(spec.workload)
-    if problem:
-        return f"workload {problem}"
-    if not _positive(spec.deadline_seconds):
-        return "deadline_seconds must be above 0"
-    if not _not_negative(spec.device_soak_seconds):
-        return "device_soak_seconds must not be below 0"
     names = [stage.name for stage in spec.stages]
-    if len(set(names)) != len(names):
-        return "two stages have the same name"
-    problems = (*map(_stage_problem, spec.stages), *map(_gate_problem, spec.gates))
+    problems = (
+        _workload_problem(spec.workload),
+        "" if _positive(spec.deadline_seconds) else "deadline_seconds must be above 0",
+        "" if _not_negative(spec.device_soak_seconds) else "device_soak_seconds must not be below 0",
+        "" if len(names) <= MAX_STAGES else f"at most {MAX_STAGES} stages",
+        "" if len(spec.gates) <= MAX_GATES else f"at most {MAX_GATES} gates",
+        "" if len(set(names)) == len(names) else "two stages have the same name",
+        *map(_stage_problem, spec.stages),
+        *map(_gate_problem, spec.gates),
+    )
     return next((problem for problem in problems if problem), "")
+
+
+def _workload_problem(name: str) -> str:
+    problem = name_problem(name) if name else "is empty"
+    return f"workload {problem}" if problem else ""
 
 
 def _stage_problem(stage: StageSpec) -> str:

@@ -3,6 +3,9 @@
 
 An assignment is a signed copy of the device's desired workloads. A new one is issued when those changed, when half of its
 life is gone (so that a device which polls at all never holds an expired one), or when the signing key was replaced.
+
+A sequence is the second it was issued in, or one above the last: a hub put back from a backup has forgotten what it issued
+since, and counting on from there it would give new assignments numbers that its devices have seen.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ LIFE = 7 * 86_400.0
 LONGEST_WAIT = 60.0
 
 _TRIES = 5
+_AHEAD = 3600.0  # issued so far in the future, it was issued by a clock that has been set right since
 _REMEMBERED = 50_000
 
 
@@ -45,6 +49,7 @@ class Issued:
     sequence: int
     desired_version: int
     etag: str
+    issued: float
     refresh_at: float
 
 
@@ -105,29 +110,26 @@ class Assignments:
         return (
             known.sequence == device.assignment_sequence
             and known.desired_version == device.desired_version
-            and self._clock.now() < known.refresh_at
+            and known.issued - _AHEAD < self._clock.now() < known.refresh_at
         )
 
     async def _read_or_issue(self, device: Device) -> Issued | None:
-        """None when `device` was not the newest row any more.
-
-        The next sequence follows the one in the device's row, which is above the newest stored one when the device
-        remembers assignments that this hub, restored from a backup, does not.
-        """
+        """None when `device` was not the newest row any more."""
         last = await self._store.current_assignment(device.id)
         desired = await self._store.desired(device.id)
         known = last is not None and last.sequence == device.assignment_sequence
         if last is not None and known and last.desired_version == desired.version and self._fresh(last):
             return self._as_issued(last)
-        stored = self._signed(desired, sequence=device.assignment_sequence + 1)
+        previous = device.assignment_sequence
+        stored = self._signed(desired, sequence=max(previous + 1, int(self._clock.now())))
         try:
-            await self._store.put_assignment(stored)
+            await self._store.put_assignment(stored, previous=previous)
         except StaleVersion:
             return None
         return self._as_issued(stored)
 
     def _fresh(self, stored: StoredAssignment) -> bool:
-        if self._clock.now() >= _refresh_at(stored):
+        if not stored.issued - _AHEAD < self._clock.now() < _refresh_at(stored):
             return False
         envelope = msgspec.json.decode(stored.envelope, type=Envelope)
         return any(signature.keyid == self._signer.keyid for signature in envelope.signatures)
@@ -159,6 +161,7 @@ class Assignments:
             sequence=stored.sequence,
             desired_version=stored.desired_version,
             etag=f'"{stored.sequence}.{sha256(stored.envelope).hexdigest()[:32]}"',
+            issued=stored.issued,
             refresh_at=_refresh_at(stored),
         )
 

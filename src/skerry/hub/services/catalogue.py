@@ -34,6 +34,7 @@ _ROOT, _TARGETS, _SNAPSHOT, _TIMESTAMP = "root.json", "targets.json", "snapshot.
 _VERSIONED = re.compile(r"([1-9]\d{0,9})\.((?:root|targets|snapshot|line-[A-Za-z0-9][A-Za-z0-9._+-]{0,63})\.json)")
 _ROLE = re.compile(r"targets|line-[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _TRIES = 5
+_AHEAD = 3600.0  # what lives longer than it may was signed by a clock that has been set back since
 
 
 class Catalogue:
@@ -194,7 +195,7 @@ class Catalogue:
 
     async def _is_stale(self, root: Metadata[Root], name: str, now: float, life: float) -> bool:
         data = await self._newest(name)
-        if metadata.expires_of(data) - now < life / 2:
+        if not life / 2 <= metadata.expires_of(data) - now <= life + _AHEAD:
             return True
         try:
             metadata.require_signed(root, name.removesuffix(".json"), data)

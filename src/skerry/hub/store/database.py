@@ -81,7 +81,7 @@ class Database:
     @asynccontextmanager
     async def write(self, note: Note | None = None) -> AsyncIterator[Transaction]:
         """Commits when the block ends, rolls back when it raises. A `note` becomes an audit record of the same transaction."""
-        queue = nullcontext() if self.postgres else self._one_writer
+        queue = nullcontext() if self.postgres else self._turn()
         with _wrapped():
             async with queue, self._engine.connect() as connection:
                 await connection.execution_options(**{_WRITE: True})
@@ -104,6 +104,20 @@ class Database:
         key = [column.name for column in table.primary_key]
         others = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in key}
         return statement.on_conflict_do_update(index_elements=key, set_=others)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Of this process one writes at a time. Should another program hold the file, those behind do not wait for each
+        of those before them to give up.
+        """
+        try:
+            await asyncio.wait_for(self._one_writer.acquire(), _BUSY_SECONDS)
+        except TimeoutError as error:
+            raise DatabaseUnavailable(problem="it is busy; another program may be holding it") from error
+        try:
+            yield
+        finally:
+            self._one_writer.release()
 
     async def append_audit(self, transaction: Transaction, record: AuditRecord) -> AuditEntry:
         """Number and store a record. To be called last: from here to the commit other writers of the log wait."""

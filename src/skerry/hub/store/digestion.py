@@ -45,12 +45,17 @@ class Remark(Struct, frozen=True, kw_only=True):
     outcome: str
 
 
-def remarks(before: Place, after: Place, digest: Digest) -> Iterator[Remark]:
-    """Lost reports are remarked on once per outbox; how many they are by now stands with the device."""
+def remarks(before: Place, after: Place, digest: Digest, *, issued: int) -> Iterator[Remark]:
+    """`issued`: the last assignment the hub knows of. Lost reports are remarked on once per outbox; how many they are by
+    now stands with the device.
+    """
     if before.fresh and before.others:
         yield Remark(action="report", outcome=_REPLACED)
     if after.lost and not before.lost:
         yield Remark(action="report", outcome=f"lost: {after.lost} before {after.through}")
+    if digest.applied_sequence > issued:
+        detail = f"it holds assignment {digest.applied_sequence}, the last one known here is {issued}"
+        yield Remark(action="report", outcome=f"ahead: {detail}")
     if digest.tampered:
         yield Remark(action="report history", outcome=f"tampered: {digest.tampered[0]}")
 

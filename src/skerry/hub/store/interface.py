@@ -100,9 +100,9 @@ class AssignmentStore(Protocol):
     async def current_assignment(self, device_id: str) -> StoredAssignment | None:
         """The one with the highest sequence."""
 
-    async def put_assignment(self, assignment: StoredAssignment) -> None:
-        """Store the next assignment. Its sequence must be exactly the last one + 1, else StaleVersion: two replicas
-        never issue the same sequence. Old ones are dropped once a device cannot hold them any more (16 are kept).
+    async def put_assignment(self, assignment: StoredAssignment, *, previous: int) -> None:
+        """Store the next assignment, of a sequence above `previous`. StaleVersion when `previous` is not the last sequence
+        any more: of two replicas one issues. Old ones are dropped once a device cannot hold them any more (16 are kept).
         """
 
     async def wait_for_change(self, device_id: str, *, seen_version: int, timeout: float) -> int:  # noqa: ASYNC109 - an upper bound, not a cancellation
@@ -125,7 +125,8 @@ class ReportStore(Protocol):
         Returns the highest sequence of this outbox up to which all reports are stored or lost. Sequences already stored are
         ignored; those behind a gap are neither stored nor acknowledged, unless the gap lies before `oldest`: then what was
         in it is lost, counted in the device's issues and remarked on in the audit log, and so is an outbox that follows
-        another one. Derived: workload status, latest figures, results
+        another one. A device that holds an assignment this database knows nothing of (it was put back from a backup) gets
+        a higher desired version, so that it is issued another; that too is remarked on. Derived: workload status, latest figures, results
         (a repeated event_id is ignored), history (only n = last + 1 with a fitting `previous`; anything else is left
         out and noted in the device's issues), capabilities, issues and the assignment in force. History reports whose
         sequence is in `rejected` (sequence -> what is wrong with hash or signature) are kept as reports, stay out of the
@@ -262,7 +263,7 @@ class AccessStore(Protocol):
 
 class LeaseStore(Protocol):
     async def acquire_lease(self, name: str, holder: str, *, seconds: float, now: float) -> Lease | None:
-        """Take it, or renew it when `holder` has it already. None while another holds it at `now`."""
+        """Take it, or renew it when `holder` has it already, for at most an hour. None while another holds it at `now`."""
 
     async def release_lease(self, name: str, holder: str) -> None:
         """Only when it is the holder's; else nothing happens."""

@@ -75,6 +75,10 @@ class SqlAccess:
             return stored
 
 
+_LONGEST_LEASE = 3600.0
+"""What is held longer was taken by a clock that has been set back since, perhaps by a hub that is no more."""
+
+
 class SqlLeases:
     _db: Database
 
@@ -84,7 +88,7 @@ class SqlLeases:
             seeded = self._db.insert(leases).values(name=name, holder="", expires=0.0, term=0)
             await tx.execute(seeded.on_conflict_do_nothing())
             row = (await tx.execute(select(leases).where(leases.c.name == name).with_for_update())).one()
-            if row.holder not in {"", holder} and now < row.expires:
+            if row.holder not in {"", holder} and now < row.expires <= now + _LONGEST_LEASE:
                 return None
             term = row.term if row.holder == holder else row.term + 1
             lease = Lease(name=name, holder=holder, expires=now + seconds, term=term)

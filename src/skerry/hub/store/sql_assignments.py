@@ -55,16 +55,17 @@ class SqlAssignments:
             row = (await connection.execute(query)).one_or_none()
         return None if row is None else _assignment(row)
 
-    async def put_assignment(self, assignment: StoredAssignment) -> None:
-        previous = assignment.sequence - 1
+    async def put_assignment(self, assignment: StoredAssignment, *, previous: int) -> None:
         mine = (devices.c.id == assignment.device_id) & (devices.c.assignment_sequence == previous)
         async with self._db.write() as tx:
             changed = await tx.execute(update(devices).where(mine).values(assignment_sequence=assignment.sequence))
             if changed.rowcount != 1:
                 raise StaleVersion(kind="assignment of device", name=assignment.device_id)
             await tx.execute(insert(assignments).values(**_row(assignment)))
-            old = assignments.c.sequence <= assignment.sequence - KEPT_ASSIGNMENTS
-            await tx.execute(delete(assignments).where(assignments.c.device_id == assignment.device_id, old))
+            theirs = assignments.c.device_id == assignment.device_id
+            newest = select(assignments.c.sequence).where(theirs).order_by(assignments.c.sequence.desc())
+            kept = newest.limit(KEPT_ASSIGNMENTS).subquery()
+            await tx.execute(delete(assignments).where(theirs, assignments.c.sequence.not_in(select(kept.c.sequence))))
 
     async def wait_for_change(self, device_id: str, *, seen_version: int, timeout: float) -> int:  # noqa: ASYNC109 - an upper bound, not a cancellation
         wakeups = self._db.wakeups

@@ -58,8 +58,11 @@ class SqlReports:
             values = await _device_values(tx, row, digest, received)
             values["report_n"] = row.report_n + len(taken)
             values["doubts"] = dump(await _doubts(tx, row, digest, before))
+            if digest.applied_sequence > row.assignment_sequence:
+                tx.wake((device_id,))
             await tx.execute(update(devices).where(devices.c.id == device_id).values(**values))
-            await self._remark(tx, device_id, remarks(before, after, digest), received)
+            found = remarks(before, after, digest, issued=row.assignment_sequence)
+            await self._remark(tx, device_id, found, received)
             return after.through
 
     async def reports(self, device_id: str, *, limit: int = 100, after: int = 0) -> tuple[tuple[int, Report], ...]:
@@ -176,9 +179,9 @@ async def _device_values(tx: Transaction, row: Row[Any], digest: Digest, receive
 
 
 async def _in_force(tx: Transaction, row: Row[Any], sequence: int) -> dict[str, Any]:
-    """A sequence we never issued means the hub lost its memory (an old backup): the next assignment must top it."""
+    """A sequence we never issued means that the hub lost its memory (an old backup): the device must get another."""
     if sequence > row.assignment_sequence:
-        return {"applied_sequence": sequence, "applied_version": 0, "assignment_sequence": sequence}
+        return {"desired_version": row.desired_version + 1}
     query = select(assignments.c.desired_version).where(
         assignments.c.device_id == row.id, assignments.c.sequence == sequence
     )

@@ -13,10 +13,11 @@ import msgspec
 
 from skerry.agent import transport
 from skerry.agent.identity import ensure_identity
-from skerry.agent.state import Device, Layout, save_device
+from skerry.agent.state import Device, Layout, load_device, save_device
 from skerry.effects import Clock, Files, Http
-from skerry.errors import AlreadyEnrolled
-from skerry.trust import floors
+from skerry.errors import AlreadyEnrolled, CatalogueRefused
+from skerry.trust import ceremony, floors
+from skerry.trust.metadata import CatalogueRefusal
 from skerry.wire.v1.device import Capabilities, EnrolRequest
 
 
@@ -31,12 +32,10 @@ class JoinRequest(msgspec.Struct, frozen=True, kw_only=True):
 def join(
     state: Path, request: JoinRequest, *, files: Files, http: Http, clock: Clock, capabilities: Capabilities
 ) -> Device:
-    """Raises AlreadyEnrolled, EnrolmentRefused, RoadError, StorageError."""
+    """Raises AlreadyEnrolled, EnrolmentRefused, RoadError, DeviceError, and CatalogueRefused for a hub without a real root."""
     layout = Layout(state)
-    existing = files.read(layout.device)
-    if existing is not None:
-        device = msgspec.json.decode(existing, type=Device)
-        raise AlreadyEnrolled(state=str(state), device=device.device_id)
+    if files.read(layout.device) is not None:
+        raise AlreadyEnrolled(state=str(state), device=load_device(files, layout).device_id)
     hub = request.hub.rstrip("/")
     identity = ensure_identity(files, layout.key)
     reply = transport.enrol(
@@ -50,6 +49,7 @@ def join(
             labels=request.labels,
         ),
     )
+    _require_root(reply.factory_root)
     files.write(layout.factory_root, reply.factory_root)
     if files.read(layout.floors) is None:
         floors.save(files, layout.floors, floors.Floors())
@@ -64,3 +64,11 @@ def join(
     )
     save_device(files, layout, device)
     return device
+
+
+def _require_root(root: bytes) -> None:
+    """Whose root it is, only the road to the hub can vouch for; but a folder must not be enrolled for good to one that is none."""
+    missing = ceremony.root_status(root).missing
+    if missing:
+        detail = f"the root this hub gives its devices lacks {missing} signature(s)"
+        raise CatalogueRefused(reason=CatalogueRefusal.UNSIGNED, detail=detail)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
-from typing import Self
+from typing import Self, cast
 from urllib.parse import urlsplit
 
 import urllib3
@@ -16,16 +17,17 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class UrllibReply:
-    def __init__(self, url: str, response: urllib3.BaseHTTPResponse) -> None:
+    def __init__(self, url: str, response: urllib3.HTTPResponse, body_seconds: float) -> None:
         self._url = url
         self._response = response
+        self._body_seconds = body_seconds
         self.status = response.status
         self.headers: Mapping[str, str] = {key.lower(): value for key, value in response.headers.items()}
 
     def chunks(self, size: int = 65536) -> Iterator[bytes]:
         received = 0
         try:
-            for chunk in self._response.stream(size):
+            while chunk := self._response.read1(size):  # what is there: `stream` waits until a piece is full
                 received += len(chunk)
                 yield chunk
         except (HTTPError, OSError) as error:
@@ -33,13 +35,18 @@ class UrllibReply:
             raise DownloadBroken(name=self._url, received=received, expected=expected) from error
 
     def body(self, *, limit: int) -> bytes:
+        """A body that drips byte by byte would hold its reader for ever: after some minutes it is given up."""
         parts: list[bytes] = []
         total = 0
+        until = time.monotonic() + self._body_seconds
         for chunk in self.chunks():
             total += len(chunk)
             if total > limit:
                 self._response.close()
                 raise TooMuchData(name=self._url, limit=limit)
+            if time.monotonic() > until:
+                self._response.close()
+                raise HubUnreachable(url=self._url, problem=f"its answer took more than {self._body_seconds:.0f} s")
             parts.append(chunk)
         return b"".join(parts)
 
@@ -53,9 +60,13 @@ class UrllibReply:
 
 
 class UrllibHttp:
-    """Keeps connections alive per host. `ca_file` adds a private authority; without it the system's are used."""
+    """Keeps connections alive per host. `ca_file` adds a private authority; without it the system's are used.
 
-    def __init__(self, *, ca_file: str | None = None, user_agent: str = "skerry") -> None:
+    `body_seconds` bounds how long `Reply.body` may take; `Reply.chunks`, for large things, is its caller's to bound.
+    """
+
+    def __init__(self, *, ca_file: str | None = None, user_agent: str = "skerry", body_seconds: float = 300.0) -> None:
+        self._body_seconds = body_seconds
         self._pool = urllib3.PoolManager(ca_certs=ca_file, headers={"user-agent": user_agent}, maxsize=4)
 
     def request(
@@ -89,7 +100,7 @@ class UrllibHttp:
             )
         except (HTTPError, OSError, ValueError) as error:  # ValueError: a token or tag from the hub that is no header
             raise HubUnreachable(url=url, problem=_reason(error)) from error
-        return UrllibReply(url, response)
+        return UrllibReply(url, cast("urllib3.HTTPResponse", response), self._body_seconds)
 
 
 def _reason(error: Exception) -> str:

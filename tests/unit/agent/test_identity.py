@@ -13,11 +13,20 @@ from skerry.agent.join import JoinRequest, join
 from skerry.agent.state import Layout, load_device
 from skerry.effects.disk import DiskFiles
 from skerry.effects.system import SystemEntropy
-from skerry.errors import AlreadyEnrolled, EnrolmentRefused, HubUnreachable, NotEnrolled, StateDamaged, Unauthenticated
+from skerry.errors import (
+    AlreadyEnrolled,
+    CatalogueRefused,
+    EnrolmentRefused,
+    HubUnreachable,
+    NotEnrolled,
+    StateDamaged,
+    Unauthenticated,
+)
 from skerry.hub.services.tokens import check_assertion
 from skerry.testing.clock import VirtualClock
 from skerry.testing.files import MemoryFiles, PowerCut
 from skerry.testing.network import Answer, ScriptedHttp
+from skerry.testing.repository import Repository, signed_bytes
 from skerry.trust import floors
 from skerry.wire.v1.device import Capabilities, EnrolReply, EnrolRequest, ErrorBody
 
@@ -61,11 +70,15 @@ def test_assertion_is_what_a_hub_accepts():
 # --- join ---
 
 
+REPOSITORY = Repository(now=5.0)
+
+
 class Office:
     """Takes one token once, unless the same key comes again: what a hub has to do for a retry."""
 
     def __init__(self) -> None:
         self.keys: list[bytes] = []
+        self.root = REPOSITORY.first_root
         self.http = ScriptedHttp({("POST", "/device/v1/enroll"): self.enrol})
 
     def enrol(self, request) -> Answer:
@@ -74,7 +87,7 @@ class Office:
             body = ErrorBody(code="SKY-5006", message="no", fields={"problem": "token is used up"})
             return Answer(status=403, body=msgspec.json.encode(body))
         self.keys.append(asked.public_key)
-        reply = EnrolReply(device_id="d-1", factory_root=b"{}", audience="hub")
+        reply = EnrolReply(device_id="d-1", factory_root=self.root, audience="hub")
         return Answer(status=201, body=msgspec.json.encode(reply))
 
 
@@ -90,6 +103,26 @@ def test_join_leaves_a_device():
     assert (device.hub, device.device_id, device.joined) == ("http://127.0.0.1:1", "d-1", 5.0)
     assert floors.load(files, Layout(STATE).floors) == floors.Floors()
     assert files.modes[KEY] == 0o600
+
+
+@pytest.mark.parametrize("root", [b"{}", b"", b"\xff", signed_bytes(REPOSITORY.root, REPOSITORY.keys["root"][:1])])
+def test_hub_without_a_real_root_leaves_no_device(root):
+    """It would be the one thing this folder ever believes without proof."""
+    files, office = MemoryFiles(), Office()
+    good, office.root = office.root, root
+    with pytest.raises(CatalogueRefused):
+        enrol(files, office)
+    with pytest.raises(NotEnrolled):
+        load_device(files, Layout(STATE))
+    office.root = good
+    assert enrol(files, office).device_id == "d-1"
+
+
+def test_join_over_a_damaged_device_says_so():
+    files, office = MemoryFiles(), Office()
+    files.write(Layout(STATE).device, b"{")
+    with pytest.raises(StateDamaged):
+        enrol(files, office)
 
 
 def test_join_never_overwrites():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Self, cast
+from typing import Self
 from urllib.parse import urlsplit
 
 import urllib3
@@ -17,7 +17,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class UrllibReply:
-    def __init__(self, url: str, response: urllib3.HTTPResponse, body_seconds: float) -> None:
+    def __init__(self, url: str, response: urllib3.BaseHTTPResponse, body_seconds: float) -> None:
         self._url = url
         self._response = response
         self._body_seconds = body_seconds
@@ -100,7 +100,7 @@ class UrllibHttp:
             )
         except (HTTPError, OSError, ValueError) as error:  # ValueError: a token or tag from the hub that is no header
             raise HubUnreachable(url=url, problem=_reason(error)) from error
-        return UrllibReply(url, cast("urllib3.HTTPResponse", response), self._body_seconds)
+        return UrllibReply(url, response, self._body_seconds)
 
 
 def _reason(error: Exception) -> str:

@@ -178,6 +178,14 @@ def test_signature_borrowed_from_another_document_type(owner, victim, ref):
     assert victim.follow(reenveloped(envelope, payloadType=ASSIGNMENT_TYPE)) == "bad-signature"
 
 
+def test_catalogue_that_names_one_assignment_key_twice(owner, victim, ref):
+    """One of the two could be meant to take the other's place."""
+    owner.repository.add_target(ASSIGNMENT_KEYS_TARGET, keys_file(owner.hub_key, owner.hub_key))
+    owner.repository.publish("targets")
+    assert victim.follow(owner.assign(ref)) == "duplicate-key"
+    assert victim.installed() == []
+
+
 def test_one_good_signature_does_not_carry_a_false_one(owner, victim, ref):
     second = Ed25519PrivateKey.generate()
     owner.repository.add_target(ASSIGNMENT_KEYS_TARGET, keys_file(owner.hub_key, second))

@@ -8,10 +8,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from skerry.testing.repository import DAY
-from skerry.trust.decision import InstallPolicy
-from skerry.wire.v1.device import target_path
+from skerry.trust import floors
+from skerry.trust.decision import ConfigFacts, InstallPolicy, Refused, decide_fetch, decide_install
+from skerry.wire.v1.device import WorkloadSpec, target_path
 from support import bundles
-from support.victim import INSTALLED, Victim
+from support.victim import INSTALLED, NOW, Victim
 
 
 def renamed(ref, version, **changes):
@@ -186,6 +187,47 @@ def test_install_from_a_catalogue_that_went_stale(owner, victim):
     offline.assignment_keys()
     assert victim.follow(owner.assign(good, lifetime=10 * DAY)) == "freeze"
     assert victim.installed() == []
+
+
+def test_catalogue_that_went_stale_with_the_clock_set_back(owner, victim):
+    """The entry is as old as it was, whatever the clock says now."""
+    good = owner.release("1.0.0", 1)
+    entry = victim.refresh().entry(good.target)
+    seen = floors.raise_time(victim.floors(), entry.fresh_until + 1)
+    decision = decide_fetch(
+        spec=WorkloadSpec(name="w", bundle=good), entry=entry, floors=seen, failed_digests=frozenset(), now=NOW
+    )
+    assert isinstance(decision, Refused)
+    assert decision.reason == "freeze"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"manifest_digest": "sha256:" + "0" * 64}, "digest-mismatch"),
+        ({"name": "other"}, "wrong-target"),
+        ({"version": "9.9.9"}, "wrong-target"),
+        ({"line": "audio"}, "wrong-line"),
+        ({"release_seq": 2}, "release-seq-mismatch"),
+        ({"floor_seq": 1}, "release-seq-mismatch"),
+        ({}, ""),
+    ],
+)
+def test_wrong_target_bytes_in_hand_that_are_another_bundle(owner, victim, change, reason):
+    """Whoever fetched it, and however: what lies there must say of itself what was signed."""
+    good = owner.release("1.0.0", 1)
+    told = ConfigFacts(
+        name="digits", version="1.0.0", line="vision", release_seq=1, floor_seq=0, manifest_digest=good.digest
+    )
+    decision = decide_install(
+        spec=WorkloadSpec(name="w", bundle=good),
+        entry=victim.refresh().entry(good.target),
+        facts=msgspec.structs.replace(told, **change),
+        floors=victim.floors(),
+        failed_digests=frozenset(),
+        now=NOW,
+    )
+    assert (str(decision.reason) if isinstance(decision, Refused) else "") == reason
 
 
 # --- bytes ---------------------------------------------------------------------------------------------------------------

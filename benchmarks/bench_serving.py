@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What serving adds to a bare engine run: one client, a small dense net (128-512-512-512-10), binary and JSON over TCP.
 
-Every round measures the floor (the engine alone, in this process) and each path in random order; printed are medians over
-the rounds' medians and the ratio to the floor of the same round.
+Every round measures the floor (the engine alone, in this process), a health probe (what client, kernel and HTTP cost without
+a model) and each path in random order; printed are medians over the rounds' medians and the ratio to the floor of the same round.
 """
 
 from __future__ import annotations
@@ -105,8 +105,13 @@ def main() -> None:
             address = listener.getsockname()[:2]
             paths: dict[str, Callable[[], object]] = {"engine alone": lambda: engine.run({"x": x})}
             sockets = []
-            for name, binary in (("HTTP binary", True), ("HTTP JSON", False)):
-                paths[name], connection = client(address, request(x, binary=binary))
+            asked = {
+                "HTTP health": b"GET /v2/health/live HTTP/1.1\r\nHost: h\r\n\r\n",
+                "HTTP binary": request(x, binary=True),
+                "HTTP JSON": request(x, binary=False),
+            }
+            for name, data in asked.items():
+                paths[name], connection = client(address, data)
                 sockets.append(connection)
             rounds = [
                 {name: p50(paths[name]) for name in random.sample(list(paths), len(paths))} for _ in range(ROUNDS)

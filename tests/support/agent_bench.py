@@ -42,6 +42,7 @@ class Bench:
             "runner_command": FAKE_RUNNER,
             "timing": Timing(start=20, serve=10, linger=0.5, end=5, figures=0.1, probe=0.1),
         }
+        self.agent = None
         self.agent = Agent(AgentConfig(**{**settings, **changes}))
         self._thread = threading.Thread(target=self.agent.run, name="agent")
         self._thread.start()

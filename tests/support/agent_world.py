@@ -233,7 +233,7 @@ class Ledger:
         self._seen: dict[str, int] = {}
 
     def emit(self, record: WorkloadRecord) -> bool:
-        if not record.pending or self._seen.get(record.name, -1) >= record.revision:
+        if not record.pending or self._seen.get(record.name) == record.revision:
             return False
         self._seen[record.name] = record.revision
         self.said += [(str(pending.report.state), record) for pending in record.pending]

@@ -15,7 +15,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from skerry.agent.reconcile import Step, StepKind
-from skerry.agent.state import Phase, Records, WorkloadRecord
+from skerry.agent.state import Phase, Records, Release, WorkloadRecord
 from skerry.agent.store import Store
 from skerry.agent.update import progress
 from skerry.agent.update.contract import (
@@ -31,8 +31,7 @@ from skerry.agent.update.contract import (
 from skerry.agent.update.facts import STEPS, holds
 from skerry.agent.update.fetch import Fetch
 from skerry.agent.update.launch import launch_of
-from skerry.agent.update.switch import committed_launch
-from skerry.agent.update.unpack import Unpack
+from skerry.agent.update.unpack import Unpack, unpack_again
 from skerry.effects import Clock
 from skerry.errors import StateDamaged, StepContractBroken
 from skerry.wire.v1.device import Assignment, Capabilities, WorkloadSpec
@@ -188,39 +187,44 @@ class Actor:
     # --- beside ---
 
     def _start(self, name: str) -> None:
-        context = self._committed_context(name)
-        launch = committed_launch(context)
-        if launch is None:
+        release = self._means.records.get(name).committed
+        if release is None:
             return
-        flaw = self._means.store.flaw(launch.digest, launch.variant)
-        if flaw:
-            _log.error("bundle damaged workload=%s flaw=%s", name, flaw)
-            self._mend(context, flaw)
+        self._make_whole(name, release)
         self._listen(name)
-        self._means.runners.stage(launch)
-        self._means.runners.promote(name)
+        self._serve(name, release)
 
-    def _mend(self, context: Context, flaw: str) -> None:
-        """Fetch the committed bundle again: only what is missing or damaged travels."""
-        marker = self._means.store.marker(context.digest)
-        self._means.store.drop(context.digest)
-        for file in marker.files if marker else ():
-            self._means.store.drop_damaged(file.digest)
+    def _make_whole(self, name: str, release: Release) -> None:
+        """Mend a bundle that was committed here, if need be: from its blobs, else only what is damaged travels again."""
+        store, digest = self._means.store, release.ref.digest
+        flaw = store.flaw(digest, release.variant)
+        if not flaw:
+            return
+        _log.error("bundle damaged workload=%s flaw=%s", name, flaw)
+        context = self._context(WorkloadSpec(name=name, bundle=release.ref, rollout=release.rollout))
+        store.drop(digest)
+        if unpack_again(context):
+            return
         try:
             Fetch().run(context, holds)
             Unpack().run(context, holds)
         except StepRefused as no:
-            raise StateDamaged(path=context.digest, problem=f"{flaw}; fetching it again: {no}") from no
+            raise StateDamaged(path=digest, problem=f"{flaw}; fetching it again: {no}") from no
+
+    def _serve(self, name: str, release: Release) -> None:
+        launch = launch_of(name, release, self._means.store, self._means.memory_limit_mib)
+        self._means.runners.stage(launch)
+        self._means.runners.promote(name)
 
     def _fall_back(self, step: Step) -> None:
         record = self._means.records.get(step.workload)
         if record.previous is None:
             return
-        self._means.runners.stage(
-            launch_of(record.name, record.previous, self._means.store, self._means.memory_limit_mib)
-        )
-        self._means.runners.promote(record.name)
+        self._make_whole(record.name, record.previous)
+        self._listen(record.name)
+        self._serve(record.name, record.previous)
         detail = "the committed version crashed again and again"
+        record = self._means.records.get(step.workload)
         self._write(
             progress.fell_back(record, reason=step.reason, detail=detail, sequence=record.confirmed, now=self._now())
         )
@@ -277,12 +281,6 @@ class Actor:
             memory_limit_mib=means.memory_limit_mib,
             check_cancelled=check_cancelled,
         )
-
-    def _committed_context(self, name: str) -> Context:
-        release = self._means.records.get(name).committed
-        if release is None:
-            raise StateDamaged(path=name, problem="there is no committed version to start")
-        return self._context(WorkloadSpec(name=name, bundle=release.ref, rollout=release.rollout))
 
     def _now(self) -> float:
         return self._means.clock.now()

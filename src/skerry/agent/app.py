@@ -25,12 +25,11 @@ from skerry.agent import memory
 from skerry.agent.act import Actor, Means
 from skerry.agent.config import AgentConfig
 from skerry.agent.following import Follower
-from skerry.agent.history import History
 from skerry.agent.identity import load_identity
 from skerry.agent.lock import StateLock
 from skerry.agent.loops import Loops
 from skerry.agent.notify import Notifier, watchdog_seconds
-from skerry.agent.outbox import Outbox
+from skerry.agent.opening import open_ledger, recover_records, sweep
 from skerry.agent.permits import Permits
 from skerry.agent.reporting import Reporter
 from skerry.agent.results import ResultWriter
@@ -44,23 +43,20 @@ from skerry.agent.updating import Updater
 from skerry.effects.disk import DiskFiles
 from skerry.effects.http import UrllibHttp
 from skerry.effects.system import SystemClock, SystemEntropy
-from skerry.errors import NotEnrolled, SkerryError, StorageError
+from skerry.errors import SkerryError, StateDamaged
 from skerry.trust.catalogue import Catalogue, Source
-from skerry.trust.chain import Broken
 from skerry.trust.fetcher import HttpFetcher
 from skerry.wire.v1.report import FiguresReport
 
 _log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
-BALLAST = 2 * 1024 * 1024
-ROOM_FOR_BALLAST = 64 * 1024 * 1024
 _ONCE_PATIENCE = 0.5
 _UPDATER_PATIENCE = 3.0
 
 
 class Agent:
-    """Raises NotEnrolled, StateDamaged, StateLocked while it is composed; holds the state folder until `close`."""
+    """Raises NotEnrolled, StateDamaged, StateLocked while it is composed; holds the state folder until `run` returns."""
 
     def __init__(self, config: AgentConfig, stopping: threading.Event | None = None) -> None:
         """`stopping`, when given, is set by whoever wants the agent to end, also while it is still being composed."""
@@ -79,18 +75,23 @@ class Agent:
         measured = capability.measure(version=__version__)
         file = config.capability_file
         self._capabilities = capability.merge_file(measured, file) if file else measured
-        self._compose()
+        try:
+            self._compose()
+        except BaseException:
+            self._lock.__exit__(None, None, None)
+            raise
 
     def _compose(self) -> None:
         identity = load_identity(self._files, self._layout.key)
         factory_root = self._files.read(self._layout.factory_root)
         if identity is None or factory_root is None:
-            raise NotEnrolled(state=str(self._layout.root))
+            gone = self._layout.key if identity is None else self._layout.factory_root
+            raise StateDamaged(path=str(gone), problem="it is gone")
         device, config, http = self._device, self._config, self._http()
-        self._outbox = self._open_outbox()
-        self._history = History(self._outbox, device_id=device.device_id, private_key=identity.private_key)
-        intact = self._history.verify(identity.public_key)
-        self._history_broken = f"entry {intact.n}: {intact.problem}" if isinstance(intact, Broken) else ""
+        self._ledger = open_ledger(
+            self._files, self._layout, identity, device_id=device.device_id, now=self._clock.now()
+        )
+        self._outbox, self._history = self._ledger.outbox, self._ledger.history
         self._road = HubRoad(
             http,
             self._clock,
@@ -176,7 +177,7 @@ class Agent:
             updater=self._updater,
             outbox=self._outbox,
             history=self._history,
-            history_broken=self._history_broken,
+            history_broken=self._ledger.broken,
             started=self._clock.now(),
         )
 
@@ -184,7 +185,9 @@ class Agent:
 
     def run(self) -> str:
         """Until `stop`; then everything is drained. Returns the defect that ended it early, empty for none."""
-        for beginning in (self._actor.settle, self._follower.restore, self._teller.hello):
+        recover = partial(recover_records, self._records, self._ledger, self._clock)
+        tidy = partial(sweep, self._files, self._layout)
+        for beginning in (tidy, recover, self._actor.settle, self._follower.restore, self._teller.hello):
             self._calmly(beginning)
         wanted = (record.name for record in self._records.all() if record.committed or record.attempt)
         self._supervisor.end_strays(frozenset(wanted))
@@ -279,17 +282,6 @@ class Agent:
 
     def _http(self) -> UrllibHttp:
         return UrllibHttp(ca_file=self._device.ca_file or None, user_agent=f"skerry-agent/{__version__}")
-
-    def _open_outbox(self) -> Outbox:
-        """On a full disk the database cannot even be opened: the ballast is kept for that moment."""
-        try:
-            outbox = Outbox(self._layout.outbox)
-        except StorageError:
-            self._files.remove(self._layout.ballast)
-            outbox = Outbox(self._layout.outbox)
-        if self._files.size(self._layout.ballast) is None and self._files.free(self._layout.root) > ROOM_FOR_BALLAST:
-            self._files.write(self._layout.ballast, bytes(BALLAST))
-        return outbox
 
     def _backoff(self) -> Backoff:
         """A device that asks often is meant to be quick: it also comes back quickly."""

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from skerry.agent.outbox import Outbox, Transaction
-from skerry.agent.state import WorkloadRecord
+from skerry.agent.state import UNREADABLE, WorkloadRecord
+from skerry.errors import StateDamaged
 from skerry.trust.chain import Broken, Intact, Value, next_entry, verify_chain
 from skerry.trust.dsse import Signs
 from skerry.wire.v1.report import Body, HistoryEntry, HistoryReport
@@ -41,7 +42,7 @@ class History:
             found = transaction.connection.execute(
                 "SELECT revision FROM emitted WHERE workload = ?", (record.name,)
             ).fetchone()
-            if found and found[0] >= record.revision:
+            if found and found[0] == record.revision:
                 return False
             for pending in record.pending:
                 if pending.kind:
@@ -55,7 +56,7 @@ class History:
     def _append(self, transaction: Transaction, kind: str, at: float, fields: Mapping[str, Value]) -> None:
         row = transaction.connection.execute("SELECT entry FROM history ORDER BY n DESC LIMIT 1").fetchone()
         entry = next_entry(
-            _entry.decode(row[0]) if row else None,
+            self._decode(row[0]) if row else None,
             device_id=self._device_id,
             at=at,
             kind=kind,
@@ -66,6 +67,11 @@ class History:
             "INSERT INTO history (n, entry) VALUES (?, ?)", (entry.n, msgspec.json.encode(entry))
         )
         transaction.put(at, HistoryReport(entry=entry))
+
+    def workloads(self) -> frozenset[str]:
+        """Every name something was ever emitted of."""
+        with self._outbox.reading() as connection:
+            return frozenset(str(row[0]) for row in connection.execute("SELECT workload FROM emitted"))
 
     def entries(self, *, page: int = 500) -> Iterator[HistoryEntry]:
         """Oldest first, read page by page."""
@@ -78,10 +84,16 @@ class History:
             if not rows:
                 return
             for (data,) in rows:
-                entry = _entry.decode(data)
+                entry = self._decode(data)
                 last = max(last + 1, entry.n)
                 yield entry
 
+    def _decode(self, data: bytes) -> HistoryEntry:
+        try:
+            return _entry.decode(data)
+        except UNREADABLE as error:
+            raise StateDamaged(path=str(self._outbox.path), problem=f"an entry of its history: {error}") from error
+
     def verify(self, public_key: bytes) -> Intact | Broken:
-        """The whole chain, from the first entry."""
+        """The whole chain, from the first entry. Raises StateDamaged when it cannot even be read."""
         return verify_chain(self.entries(), device_id=self._device_id, public_key=public_key)

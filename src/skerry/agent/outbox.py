@@ -69,7 +69,7 @@ class Transaction:
 class Outbox:
     def __init__(self, path: Path, *, row_limit: int = ROW_LIMIT) -> None:
         """Opens or makes the database. Raises StorageError, StateDamaged."""
-        self._path = path
+        self.path = path
         self._lock = threading.RLock()
         self._limit = row_limit
         self.fresh = threading.Event()  # set whenever something was put
@@ -171,4 +171,4 @@ class Outbox:
             yield
         except sqlite3.DatabaseError as error:
             kind = StorageError if isinstance(error, sqlite3.OperationalError) else StateDamaged
-            raise kind(path=str(self._path), problem=str(error)) from error
+            raise kind(path=str(self.path), problem=str(error)) from error

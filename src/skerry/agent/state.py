@@ -7,11 +7,11 @@
     catalogue/             TUF metadata                         (written by skerry.trust)
     floors.json            release and time floors              (written by skerry.trust)
     assignment.dsse        last accepted assignment, as signed
-    workloads/NAME.json    one WorkloadRecord per workload
+    workloads/NAME.json    one WorkloadRecord per workload; NAME.json.damaged: one that could not be read
     blobs/sha256/HEX       proven blobs;  partial/HEX: downloads not finished
     bundles/HEX/           unpacked bundles, by manifest digest
     logs/NAME.log          what runners wrote to stderr
-    outbox.db              outbox and history (SQLite)
+    outbox.db              outbox and history (SQLite); outbox.db.damaged: one that could not be read
     status.json            for people and tools; nothing reads it back
     lock                   held while an agent lives
     ballast                room that is given up when the disk is full, so that an agent can start
@@ -22,6 +22,7 @@ written with the record and emitted after, so a crash in between loses nothing a
 
 from __future__ import annotations
 
+import contextlib
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -30,7 +31,7 @@ import msgspec
 from msgspec import Struct
 
 from skerry.effects import Files, Spool
-from skerry.errors import NotEnrolled, StateDamaged
+from skerry.errors import DeviceError, NotEnrolled, StateDamaged
 from skerry.wire.v1.device import BundleRef, WorkloadSpec
 from skerry.wire.v1.report import WorkloadReport
 
@@ -173,19 +174,33 @@ class RecordFiles(Files, Spool, Protocol):
 
 
 class Records:
-    """The workload records, in memory and on disk. One writer: the update thread."""
+    """The workload records, in memory and on disk. One writer: the update thread.
+
+    A record that cannot be read stands in nobody's way: it is set aside as `NAME.json.damaged`, and named in `damaged`.
+    """
 
     def __init__(self, files: RecordFiles, layout: Layout) -> None:
-        """Reads every record. Raises StateDamaged."""
+        """Reads every record. Raises StorageError when not even their folder can be read."""
         self._files = files
         self._folder = layout.workloads
-        names = (name for name in files.names(self._folder) if name.endswith(".json") and not name.startswith("."))
-        self._records = {name: self._load(name) for name in (each.removesuffix(".json") for each in names)}
+        self.damaged: dict[str, str] = {}  # name -> what is wrong with it
+        self._records: dict[str, WorkloadRecord] = {}
+        for file in files.names(self._folder):
+            if file.endswith(".json") and not file.startswith("."):
+                self._load(file.removesuffix(".json"))
 
-    def _load(self, name: str) -> WorkloadRecord:
+    def _load(self, name: str) -> None:
         path = self._path(name)
-        data = self._files.read(path)
-        return WorkloadRecord(name=name) if data is None else decode(path, data, WorkloadRecord)
+        try:
+            data = self._files.read(path)
+            record = WorkloadRecord(name=name) if data is None else decode(path, data, WorkloadRecord)
+            if record.name != name:
+                raise StateDamaged(path=str(path), problem=f"it is the record of {record.name!r}")
+            self._records[name] = record
+        except DeviceError as error:
+            self.damaged[name] = str(error)
+            with contextlib.suppress(DeviceError):
+                self._files.publish(path, path.with_name(f"{path.name}.damaged"))
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.json"

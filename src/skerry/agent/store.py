@@ -9,16 +9,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from skerry.agent.state import Layout, RecordFiles
+from skerry.agent.state import Layout, RecordFiles, decode
 from skerry.bundle import oci
 from skerry.bundle.digest import digest_of_chunks, hex_of, is_digest
-from skerry.errors import DigestMismatch, StateDamaged
+from skerry.errors import ArtefactError, DeviceError, DigestMismatch
+
+_log = logging.getLogger(__name__)
 
 
 class StoredFile(Struct, frozen=True, kw_only=True):
@@ -119,14 +122,15 @@ class Store:
         return self._layout.bundles / hex_of(digest)
 
     def marker(self, digest: str) -> Marker | None:
+        """None also for one that cannot be read: a bundle without a marker is made again from its blobs."""
         path = self._marker_path(digest)
-        data = self._files.read(path)
-        if data is None:
-            return None
         try:
-            return msgspec.json.decode(data, type=Marker)
-        except msgspec.MsgspecError as error:
-            raise StateDamaged(path=str(path), problem=str(error)) from error
+            data = self._files.read(path)
+            marker = None if data is None else decode(path, data, Marker)
+        except DeviceError as error:
+            _log.warning("no marker error=%s", error)
+            return None
+        return marker if marker is not None and marker.digest == digest else None
 
     def unpacked(self, digest: str, variant: str) -> bool:
         marker = self.marker(digest)
@@ -169,7 +173,11 @@ class Store:
     def collect(self, keep: Collection[str]) -> int:
         """Remove bundles, blobs and unfinished downloads that belong to none of `keep` (bundle digests); how many."""
         wanted = {hex_of(digest) for digest in keep}
-        needed = wanted.union(*(self._parts(digest) for digest in keep))
+        try:
+            needed = wanted.union(*(self._parts(digest) for digest in keep))
+        except ArtefactError as error:  # a damaged manifest says of nothing that it can go
+            _log.warning("nothing collected error=%s", error)
+            return 0
         gone = 0
         for name in self._files.names(self._layout.bundles):
             if name.removesuffix(".json") not in wanted:

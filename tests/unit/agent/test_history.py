@@ -72,9 +72,15 @@ def test_pending_is_emitted_once_per_revision(made):
     assert made.history.emit(record(1))
     assert not made.history.emit(record(1))
     assert made.history.emit(record(3))
-    assert not made.history.emit(record(2))
+    assert not made.history.emit(record(3))
     assert [entry.kind for entry in made.history.entries()] == ["committed", "committed"]
     assert [type(report.body) for report in made.outbox.batch()] == [HistoryReport, WorkloadReport] * 2
+
+
+def test_a_record_that_was_lost_and_begun_anew_is_heard(made):
+    assert made.history.emit(record(3))
+    assert made.history.emit(record(1))
+    assert made.history.workloads() == {record(1).name}
 
 
 def test_pending_without_a_kind_is_for_the_hub_only(made):

@@ -9,7 +9,7 @@ from skerry.agent.state import Layout
 from skerry.agent.store import Marker, Store, StoredFile
 from skerry.bundle.digest import digest_of
 from skerry.effects.disk import DiskFiles
-from skerry.errors import DigestMismatch, ManifestError, StateDamaged
+from skerry.errors import DigestMismatch, ManifestError
 from skerry.testing.files import MemoryFiles
 from support import bundles
 
@@ -80,11 +80,14 @@ def test_bundle_exists_from_its_marker_on_and_is_checked_in_full(store, files):
     assert store.flaw(BUNDLE, "fp32") == "models/m.onnx is missing or has another size"
 
 
-def test_damaged_marker_is_told(store, files):
+@pytest.mark.parametrize(
+    "data", [b"{", b"", b"\xff", b"[" * 100_000, b'{"digest":"sha256:0","variant":"fp32","files":[]}']
+)
+def test_a_marker_that_cannot_be_read_or_is_anothers_makes_no_bundle(store, files, data):
     unpacked(store)
-    files.write(LAYOUT.bundles / f"{BUNDLE.removeprefix('sha256:')}.json", b"{")
-    with pytest.raises(StateDamaged):
-        store.marker(BUNDLE)
+    files.write(LAYOUT.bundles / f"{BUNDLE.removeprefix('sha256:')}.json", data)
+    assert store.marker(BUNDLE) is None
+    assert store.flaw(BUNDLE, "fp32") == "it is not unpacked"
 
 
 def test_collect_keeps_what_is_wanted_and_nothing_else(store, files):

@@ -205,9 +205,10 @@ def _said(
         running=running,
         sequence=sequence,
     )
-    facts: dict[str, str | int | float | bool] = {
+    facts: dict[str, str | int | float | bool] = {  # enough to make the record again: `recovery`
         "workload": record.name,
         "bundle": spec.bundle.name,
+        "target": spec.bundle.target,
         "digest": spec.bundle.digest,
         "release_seq": spec.bundle.release_seq,
         "sequence": sequence,
@@ -216,6 +217,7 @@ def _said(
         "reason": reason,
         "detail": detail[:2000],
         "running": running,
+        "port": record.port,
     }
     pending = Pending(
         kind=kind, at=now, report=report, fields={key: value for key, value in facts.items() if value != ""}

@@ -40,13 +40,19 @@ class Switch(Step):
         launch = committed_launch(context)
         if launch is not None and runners.serving(name) != launch.digest:
             try:
-                runners.stage(launch)
-                runners.promote(name)
-            except (RunnerFailed, SelfTestFailed):  # reconcile starts it again, with patience
+                self._serve(context, launch)
+            except (RunnerFailed, SelfTestFailed):  # reconcile starts it, with patience
                 runners.discard(name)
         if launch is None or runners.serving(name) == context.digest:
             runners.stop(name)
         runners.end_orphans(name, context.digest)
+
+    @staticmethod
+    def _serve(context: Context, launch: Launch) -> None:
+        """What has a flaw is left to reconcile, which has it mended."""
+        if not context.store.flaw(launch.digest, launch.variant):
+            context.runners.stage(launch)
+            context.runners.promote(launch.workload)
 
 
 def committed_launch(context: Context) -> Launch | None:

@@ -51,6 +51,7 @@ from skerry.wire.v1.report import FiguresReport
 _log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
+LEAST_POLL, MOST_POLL = 0.1, 3600.0
 _ONCE_PATIENCE = 0.5
 _UPDATER_PATIENCE = 3.0
 
@@ -66,7 +67,8 @@ class Agent:
         self._clock = SystemClock()
         self._entropy = SystemEntropy()
         self._device = load_device(self._files, self._layout)
-        self._poll = self._device.poll_seconds if config.poll is None else config.poll
+        poll = self._device.poll_seconds if config.poll is None else config.poll
+        self._poll = min(MOST_POLL, max(LEAST_POLL, poll))
         self._lock = StateLock(self._layout.lock)
         self._stopping = stopping or threading.Event()
         self._wake = threading.Event()

@@ -21,6 +21,7 @@ from skerry.agent.app import Agent
 from skerry.agent.config import AgentConfig
 from skerry.agent.join import JoinRequest
 from skerry.agent.join import join as join_hub
+from skerry.agent.lock import StateLock
 from skerry.agent.state import Device, Layout
 from skerry.agent.status import Status, read_status
 from skerry.effects.disk import DiskFiles
@@ -35,16 +36,17 @@ _FAILED, _USAGE = 1, 2
 
 
 def join(state: Path, request: JoinRequest) -> Device:
-    """Enrol this machine in the folder `state`. Raises AlreadyEnrolled, EnrolmentRefused, RoadError."""
+    """Enrol this machine in the folder `state`. Raises AlreadyEnrolled, EnrolmentRefused, RoadError, DeviceError."""
     http = UrllibHttp(ca_file=request.ca_file or None, user_agent=f"skerry-agent/{__version__}")
-    return join_hub(
-        state,
-        request,
-        files=DiskFiles(),
-        http=http,
-        clock=SystemClock(),
-        capabilities=capability.measure(version=__version__),
-    )
+    with StateLock(Layout(state).lock):  # two at once would make two keys
+        return join_hub(
+            state,
+            request,
+            files=DiskFiles(),
+            http=http,
+            clock=SystemClock(),
+            capabilities=capability.measure(version=__version__),
+        )
 
 
 def run(config: AgentConfig) -> int:

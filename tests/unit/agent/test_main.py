@@ -135,3 +135,11 @@ def test_agent_stays_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_two_joins_at_once_make_one_device(hub, tmp_path, capsys):
+    with StateLock(tmp_path / "lock"):
+        assert main(joined(hub, tmp_path)) == 1
+    assert "SKY-4007" in capsys.readouterr().err
+    assert not (tmp_path / "identity").exists()
+    assert main(joined(hub, tmp_path)) == 0

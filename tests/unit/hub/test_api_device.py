@@ -71,6 +71,38 @@ def test_an_enrolment_token_is_good_for_one_device(hub):
     hub(scene)
 
 
+def test_an_enrolment_whose_answer_was_lost_can_be_repeated_while_the_token_lives(hub):
+    async def scene(world):
+        mine = {"token": await world.enrolment_token(ttl_seconds=60), "public_key": b64(b"k" * 32)}
+        replies = await asyncio.gather(*(world.try_enrol(**mine, name=f"cam-{n}") for n in range(4)))
+        assert {reply.status_code for reply in replies} == {201}
+        assert len({reply.text for reply in replies}) == 1
+        assert len((await world.call("GET", "devices")).json()["items"]) == 1
+        world.clock.advance(61)
+        assert (await world.try_enrol(**mine)).json()["code"] == "SKY-5006"
+
+    hub(scene)
+
+
+@pytest.mark.parametrize("change", ["another-key", "another-token", "revoked", "deleted"])
+def test_a_repeated_enrolment_that_is_none_is_refused(hub, change):
+    async def scene(world):
+        mine = {"token": await world.enrolment_token(), "public_key": b64(b"k" * 32)}
+        device_id = (await world.try_enrol(**mine)).json()["device_id"]
+        if change == "another-key":
+            mine["public_key"] = b64(b"j" * 32)
+        elif change == "another-token":
+            mine["token"] = "ske_unknown"
+        elif change == "revoked":
+            assert (await world.call("POST", f"devices/{device_id}/revoke")).status_code == 200
+        else:
+            assert (await world.call("DELETE", f"devices/{device_id}")).status_code == 204
+        refused = await world.try_enrol(**mine)
+        assert (refused.status_code, refused.json()["code"]) == (403, "SKY-5006")
+
+    hub(scene)
+
+
 def test_an_expired_or_unknown_enrolment_token_is_refused_and_the_attempt_recorded(hub):
     async def scene(world):
         token = await world.enrolment_token(ttl_seconds=60)

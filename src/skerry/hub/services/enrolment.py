@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from hmac import compare_digest
 
 from skerry.effects import Clock, Entropy
-from skerry.errors import BadRequest
+from skerry.errors import BadRequest, EnrolmentRefused, NotFound
 from skerry.hub.domain.access import AuditRecord, Note
-from skerry.hub.domain.devices import EnrolmentTokenRecord, NewDevice
+from skerry.hub.domain.devices import Device, EnrolmentTokenRecord, NewDevice
 from skerry.hub.services.labels import checked_labels, checked_name
 from skerry.hub.services.tokens import new_token, token_hash
 from skerry.hub.store.interface import DeviceStore
@@ -66,7 +67,11 @@ class Enrolment:
         return EnrolmentToken(token=token, expires=expires)
 
     async def enrol(self, request: EnrolRequest) -> EnrolReply:
-        """Raises BadRequest for a malformed request, EnrolmentRefused for a token that is unknown, used or expired."""
+        """Raises BadRequest for a malformed request, EnrolmentRefused for a token that is unknown, used or expired.
+
+        A device whose answer was lost may ask again while the token lives: with the same token and the same key it is the
+        same device.
+        """
         checked_name("device", request.name)
         checked_labels(request.labels)
         if len(request.public_key) != _PUBLIC_KEY_BYTES or not any(request.public_key):
@@ -74,25 +79,40 @@ class Enrolment:
         root = await self._newest_root()
         now = self._clock.now()
         device_id = f"d-{self._entropy.token(_ID_BYTES).hex()}"
-        device = await self._store.enrol(
-            NewDevice(
-                id=device_id,
-                name=request.name,
-                labels=request.labels,
-                public_key=request.public_key,
-                capabilities=request.capabilities,
-                enrolled=now,
-            ),
-            token_hash=token_hash(request.token),
-            now=now,
-            note=_enrolled(device_id, now),
+        wanted = NewDevice(
+            id=device_id,
+            name=request.name,
+            labels=request.labels,
+            public_key=request.public_key,
+            capabilities=request.capabilities,
+            enrolled=now,
         )
+        hashed = token_hash(request.token)
+        try:
+            device = await self._store.enrol(wanted, token_hash=hashed, now=now, note=_enrolled(device_id, now))
+        except EnrolmentRefused:
+            known = await self._enrolled_before(hashed, request.public_key, now)
+            if known is None:
+                raise
+            device = known
         return EnrolReply(
             device_id=device.id,
             factory_root=root,
             audience=self._facts.audience,
             poll_seconds=self._facts.poll_seconds,
         )
+
+    async def _enrolled_before(self, hashed: bytes, public_key: bytes, now: float) -> Device | None:
+        """The device this very token and key made; None also when it was revoked or deleted since."""
+        token = await self._store.enrolment_token(hashed)
+        if token is None or not token.device_id or now >= token.expires:
+            return None
+        try:
+            device = await self._store.device(token.device_id)
+        except NotFound:
+            return None
+        same = compare_digest(device.public_key, public_key)
+        return device if same and device.revoked is None else None
 
 
 def _enrolled(device_id: str, now: float) -> Note:

@@ -34,6 +34,7 @@ check: venv  ## Format, lint, types, import contracts, size gates, device closur
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/architecture
+	@cat build/device-figures.txt
 
 format: venv  ## Rewrite the code in house format
 	$(BIN)/ruff format .

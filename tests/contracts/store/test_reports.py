@@ -12,6 +12,7 @@ from contracts.store.values import (
     bundle,
     enrolled,
     history,
+    put,
     report,
     result,
     workload,
@@ -172,11 +173,11 @@ async def test_the_last_word_on_a_workload_counts(store):
         ),
     ]
     await store.add_reports("d1", batch, received=NOW + 9)
-    (status,) = await store.workload_status("d1")
+    (status,) = (await store.last_words(["d1"]))["d1"].statuses
     assert (status.state, status.variant, status.running) == (WorkloadState.COMMITTED, "int8", bundle(2).digest)
     assert (status.at, status.received) == (NOW + 5, NOW + 9)
     await store.add_reports("d1", [report(3, workload(WorkloadState.FELL_BACK, reason="SKY-4003"))], received=NOW + 10)
-    (status,) = await store.workload_status("d1")
+    (status,) = (await store.last_words(["d1"]))["d1"].statuses
     assert (status.state, status.reason) == (WorkloadState.FELL_BACK, "SKY-4003")
 
 
@@ -184,7 +185,7 @@ async def test_figures_are_kept_per_digest(store):
     await enrolled(store, "d1")
     batch = [report(1, figures(5.0, version=1)), report(2, figures(6.0)), report(3, figures(7.0))]
     await store.add_reports("d1", batch, received=NOW)
-    kept = await store.figures("d1")
+    kept = (await store.last_words(["d1", "d2"]))["d1"].figures
     assert [(latest.figures.digest, latest.figures.latency_p95_ms) for latest in kept] == [
         (bundle(1).digest, 5.0),
         (bundle(2).digest, 7.0),
@@ -248,7 +249,7 @@ async def test_the_database_itself_refuses_to_rewrite_the_record(store, table, v
 
 async def test_device_reports_update_capabilities_issues_and_what_is_in_force(store):
     await enrolled(store, "d1")
-    await store.put_assignment(assignment("d1", 1, desired_version=3), previous=0)
+    await put(store, assignment("d1", 1, desired_version=3))
     grown = Capabilities(arch="x86_64", cpus=8, memory_mib=4096)
     body = DeviceReport(capabilities=grown, issues=("disk low",), sequence=1)
     await store.add_reports("d1", [report(1, body)], received=NOW + 3)
@@ -266,6 +267,22 @@ async def test_strange_text_and_numbers_of_one_device_jam_nothing(store):
     await enrolled(store, "d1")
     strange = workload(WorkloadState.FETCHING, detail="a\0b \u2028 \N{SNOWMAN}", sequence=2**80)
     assert await store.add_reports("d1", [report(1, strange), report(2, result("e\0"))], received=NOW) == 2
-    (status,) = await store.workload_status("d1")
+    (status,) = (await store.last_words(["d1"]))["d1"].statuses
     assert status.detail.startswith("a\N{REPLACEMENT CHARACTER}b")
     assert (await store.device("d1")).applied_sequence == 0
+
+
+async def test_what_many_devices_last_said_is_read_together(store):
+    await enrolled(store, "d1", "d2", "d3")
+    for device_id in ("d1", "d2"):
+        said = [report(1, workload(WorkloadState.COMMITTED)), report(2, figures(5.0))]
+        await store.add_reports(device_id, said, received=NOW)
+    words = await store.last_words(["d1", "d2", "d3", "d9"])
+    assert {name: (len(one.statuses), len(one.figures)) for name, one in words.items()} == {
+        "d1": (1, 1),
+        "d2": (1, 1),
+        "d3": (0, 0),
+        "d9": (0, 0),
+    }
+    assert words["d2"].statuses[0].device_id == words["d2"].figures[0].device_id == "d2"
+    assert await store.last_words([]) == {}

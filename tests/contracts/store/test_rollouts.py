@@ -10,6 +10,7 @@ from contracts.store.values import (
     bundle,
     bundle_record,
     enrolled,
+    put,
     report,
     rollout,
     stages,
@@ -155,7 +156,7 @@ async def test_what_devices_say_is_in_the_picture(store):
     await started(store, "d1")
     await step(store)
     await step(store)
-    await store.put_assignment(assignment("d1", 1, desired_version=2), previous=0)
+    await put(store, assignment("d1", 1, desired_version=2))
     figures = FiguresReport(
         workload="digits",
         digest=bundle(2).digest,
@@ -220,7 +221,7 @@ async def test_a_rollout_without_previous_is_undone_by_removing(store):
     await step(store, now=NOW + 10)
     desired = await store.desired("d1")
     assert (desired.version, desired.workloads) == (2, ())
-    await store.put_assignment(assignment("d1", 1, desired_version=2), previous=0)
+    await put(store, assignment("d1", 1, desired_version=2))
     body = DeviceReport(capabilities=(await store.device("d1")).capabilities, sequence=1)
     await says(store, "d1", 2, body)
     state = await step(store, now=NOW + 20)

@@ -73,6 +73,14 @@ def assignment(device_id: str, sequence: int, *, desired_version: int = 0) -> St
     )
 
 
+async def put(store: Store, given: StoredAssignment, *, previous: int = 0) -> bool:
+    return given.device_id in await store.put_assignments([(given, previous)])
+
+
+async def last(store: Store, device_id: str) -> StoredAssignment | None:
+    return (await store.standings([device_id]))[device_id].last
+
+
 def report(seq: int, body: Body, *, at: float = NOW) -> Report:
     return Report(seq=seq, at=at, body=body)
 

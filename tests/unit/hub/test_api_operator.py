@@ -588,6 +588,26 @@ def test_metrics_count_by_route_and_never_by_path(hub):
     hub(scene)
 
 
+def test_metrics_do_not_ask_the_database_as_often_as_they_are_asked(hub):
+    async def scene(world):
+        counted = []
+        count = world.hub.store.count_results
+
+        async def counting():
+            counted.append(1)
+            return await count()
+
+        world.hub.store.count_results = counting
+        for _ in range(10):
+            assert (await world.client.get("/metrics")).status_code == 200
+        assert len(counted) == 1
+        await world.device()
+        world.clock.advance(5)
+        assert "skerry_hub_devices 1" in (await world.client.get("/metrics")).text
+
+    hub(scene)
+
+
 def test_uploads_at_once_of_one_blob_are_all_well(hub):
     async def scene(world):
         data = bytes(300_000)

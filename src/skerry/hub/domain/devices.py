@@ -78,6 +78,14 @@ class StoredAssignment(Struct, frozen=True, kw_only=True):
     expires: float
 
 
+class Standing(Struct, frozen=True, kw_only=True):
+    """All that decides whether a device is to be issued another assignment."""
+
+    desired: Desired
+    sequence: int  # of the last assignment issued; 0 = none yet
+    last: StoredAssignment | None = None  # that one
+
+
 class WorkloadStatus(Struct, frozen=True, kw_only=True):
     """What a device last said of one workload (wire: WorkloadReport), and when the hub received it."""
 
@@ -102,6 +110,13 @@ class LatestFigures(Struct, frozen=True, kw_only=True):
     at: float
     received: float
     figures: FiguresReport
+
+
+class LastWords(Struct, frozen=True, kw_only=True):
+    """What a device last said."""
+
+    statuses: tuple[WorkloadStatus, ...] = ()
+    figures: tuple[LatestFigures, ...] = ()
 
 
 def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:

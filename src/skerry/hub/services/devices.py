@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from skerry.effects import Clock
 from skerry.hub.domain.access import Note
-from skerry.hub.domain.devices import Device, Fleet, LatestFigures, WorkloadStatus
+from skerry.hub.domain.devices import Device, Fleet, LastWords, LatestFigures, WorkloadStatus
 from skerry.hub.services.labels import checked_labels, checked_name
 from skerry.hub.services.models import Models
 from skerry.hub.services.pages import page_of
@@ -40,7 +40,7 @@ class Devices:
 
     async def page(self, *, selector: Mapping[str, str], limit: int, after: str) -> Page[DeviceView]:
         found = await self._store.devices(selector=selector, limit=limit, after=after)
-        return page_of([await self._view(device) for device in found], limit=limit, key=lambda view: view.id)
+        return page_of(await self._views(found), limit=limit, key=lambda view: view.id)
 
     async def one(self, device_id: str) -> DeviceView:
         return await self._view(await self._store.device(device_id))
@@ -76,10 +76,16 @@ class Devices:
         return Page(items=tuple(result for _, result in rows), after=last)
 
     async def _view(self, device: Device) -> DeviceView:
-        statuses = await self._store.workload_status(device.id)
-        figures = await self._store.figures(device.id) if statuses else ()
-        by_workload = {(latest.figures.workload, latest.figures.digest): latest for latest in figures}
-        workloads = [await self._workload(status, by_workload) for status in statuses]
+        (view,) = await self._views((device,))
+        return view
+
+    async def _views(self, devices: Sequence[Device]) -> list[DeviceView]:
+        said = await self._store.last_words([device.id for device in devices])
+        return [await self._as_view(device, said[device.id]) for device in devices]
+
+    async def _as_view(self, device: Device, said: LastWords) -> DeviceView:
+        by_workload = {(latest.figures.workload, latest.figures.digest): latest for latest in said.figures}
+        workloads = [await self._workload(status, by_workload) for status in said.statuses]
         return DeviceView(
             id=device.id,
             name=device.name,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import skerry
@@ -15,6 +16,7 @@ from skerry.wire.v1.operator import RolloutStatus, Summary
 _MISSED_POLLS = 3
 _SHORTEST_ONLINE = 120.0  # a long-poll alone may take half of this
 _COUNTED = 1000
+_COUNT_SECONDS = 5.0
 
 
 class _Store(DeviceStore, ReportStore, RolloutStore, CatalogueStore, Protocol):
@@ -27,6 +29,8 @@ class Overview:
         self._clock = clock
         self._online_for = max(_SHORTEST_ONLINE, poll_seconds * _MISSED_POLLS)
         self._demo_trust = demo_trust
+        self._counted: tuple[Family, ...] = ()
+        self._counted_until = -math.inf
 
     async def summary(self) -> Summary:
         """A device is online when it was seen within three polls (at least two minutes)."""
@@ -46,6 +50,13 @@ class Overview:
         await self._store.ping()
 
     async def families(self) -> tuple[Family, ...]:
+        """Counted at most every few seconds: anybody who reaches the hub may ask, and counting costs a database work."""
+        now = self._clock.monotonic()
+        if now >= self._counted_until:
+            self._counted, self._counted_until = await self._count(), now + _COUNT_SECONDS
+        return self._counted
+
+    async def _count(self) -> tuple[Family, ...]:
         summary = await self.summary()
         active = await self._store.rollouts(statuses=ACTIVE, limit=_COUNTED)
         figures = (

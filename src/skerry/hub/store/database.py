@@ -29,6 +29,7 @@ from skerry.wire.v1.operator import AuditEntry
 
 _AUDIT = "audit"
 _BUSY_SECONDS = 15
+_QUEUE_SECONDS = 30  # a writer takes some milliseconds; a device waits a minute for its answer
 _WRITE = "skerry_write"
 _NOTIFY = text("SELECT pg_notify(:channel, device_id) FROM unnest(CAST(:ids AS text[])) AS device_id")
 
@@ -50,7 +51,8 @@ class Database:
         parsed = parse_url(url)
         self.postgres = parsed.get_backend_name() == "postgresql"
         self.wakeups = Wakeups()
-        self.recheck_seconds = 15.0 if self.postgres else 2.0  # how long a wake-up from elsewhere may stay unheard
+        # How long a change made elsewhere may stay unheard. Nobody else is meant to write an SQLite file.
+        self.recheck_seconds = 15.0 if self.postgres else 60.0
         self._engine = _engine(parsed, postgres=self.postgres)
         self._one_writer = asyncio.Lock()
         self._listener: Listener | None = None
@@ -111,7 +113,7 @@ class Database:
         of those before them to give up.
         """
         try:
-            await asyncio.wait_for(self._one_writer.acquire(), _BUSY_SECONDS)
+            await asyncio.wait_for(self._one_writer.acquire(), _QUEUE_SECONDS)
         except TimeoutError as error:
             raise DatabaseUnavailable(problem="it is busy; another program may be holding it") from error
         try:

@@ -23,10 +23,10 @@ from skerry.hub.domain.devices import (
     Device,
     EnrolmentTokenRecord,
     Fleet,
-    LatestFigures,
+    LastWords,
     NewDevice,
+    Standing,
     StoredAssignment,
-    WorkloadStatus,
 )
 from skerry.hub.domain.rollouts import RolloutRecord, RolloutState, StageRecord
 from skerry.hub.rollout.changes import NewEvent, RolloutChanges
@@ -97,12 +97,14 @@ class AssignmentStore(Protocol):
         Outside rollouts only: a rollout changes desired workloads through `apply_rollout`.
         """
 
-    async def current_assignment(self, device_id: str) -> StoredAssignment | None:
-        """The one with the highest sequence."""
+    async def standings(self, device_ids: Collection[str]) -> dict[str, Standing]:
+        """Of those ids (at most 500) that are devices, read together; without deleted ones."""
 
-    async def put_assignment(self, assignment: StoredAssignment, *, previous: int) -> None:
-        """Store the next assignment, of a sequence above `previous`. StaleVersion when `previous` is not the last sequence
-        any more: of two replicas one issues. Old ones are dropped once a device cannot hold them any more (16 are kept).
+    async def put_assignments(self, issued: Collection[tuple[StoredAssignment, int]]) -> frozenset[str]:
+        """Store the next assignment of several devices (at most one of each), each with the sequence it follows.
+
+        Returns the devices whose last sequence still was that; for the others nothing is stored, as someone else issued
+        one meanwhile. Old ones are dropped once a device cannot hold them any more (16 are kept).
         """
 
     async def wait_for_change(self, device_id: str, *, seen_version: int, timeout: float) -> int:  # noqa: ASYNC109 - an upper bound, not a cancellation
@@ -146,11 +148,10 @@ class ReportStore(Protocol):
 
     async def count_results(self) -> int: ...
 
-    async def workload_status(self, device_id: str) -> tuple[WorkloadStatus, ...]:
-        """By workload."""
-
-    async def figures(self, device_id: str) -> tuple[LatestFigures, ...]:
-        """Latest per workload and digest."""
+    async def last_words(self, device_ids: Collection[str]) -> dict[str, LastWords]:
+        """Of each of the ids (at most 1000) what it last said of its workloads (by name), and the latest figures per
+        workload and digest; read together.
+        """
 
 
 class RolloutStore(Protocol):

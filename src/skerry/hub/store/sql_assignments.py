@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Delete, Row, bindparam, delete, insert, select, update
 
-from skerry.errors import NotFound, StaleVersion
-from skerry.hub.domain.devices import Desired, DesiredWorkload, StoredAssignment
+from skerry.errors import NotFound
+from skerry.hub.domain.devices import Desired, DesiredWorkload, Standing, StoredAssignment
 from skerry.hub.store.database import Database, Transaction
 from skerry.hub.store.documents import dump, load
 from skerry.hub.store.sql_devices import lock_device
@@ -45,27 +45,51 @@ class SqlAssignments:
             tx.wake((device_id,))
             return version
 
-    async def current_assignment(self, device_id: str) -> StoredAssignment | None:
-        query = (
+    async def standings(self, device_ids: Collection[str]) -> dict[str, Standing]:
+        ids = sorted(device_ids)
+        who = select(devices.c.id, devices.c.desired_version, devices.c.assignment_sequence).where(
+            devices.c.id.in_(ids), devices.c.deleted.is_(None)
+        )
+        what = select(desired_workloads).where(desired_workloads.c.device_id.in_(ids))
+        newest = (
             select(assignments)
             .join(devices, devices.c.id == assignments.c.device_id)
-            .where(assignments.c.device_id == device_id, assignments.c.sequence == devices.c.assignment_sequence)
+            .where(assignments.c.device_id.in_(ids), assignments.c.sequence == devices.c.assignment_sequence)
         )
+        workloads: dict[str, list[DesiredWorkload]] = {}
         async with self._db.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        return None if row is None else _assignment(row)
+            rows = (await connection.execute(who)).all()
+            for row in await connection.execute(what.order_by(desired_workloads.c.workload)):
+                workloads.setdefault(row.device_id, []).append(_workload(row))
+            last = {row.device_id: _assignment(row) for row in await connection.execute(newest)}
+        return {
+            row.id: Standing(
+                desired=Desired(
+                    device_id=row.id, version=row.desired_version, workloads=tuple(workloads.get(row.id, ()))
+                ),
+                sequence=row.assignment_sequence,
+                last=last.get(row.id),
+            )
+            for row in rows
+        }
 
-    async def put_assignment(self, assignment: StoredAssignment, *, previous: int) -> None:
-        mine = (devices.c.id == assignment.device_id) & (devices.c.assignment_sequence == previous)
+    async def put_assignments(self, issued: Collection[tuple[StoredAssignment, int]]) -> frozenset[str]:
+        """Devices are locked in one order everywhere, so that writers never wait for each other in a circle."""
+        ids = sorted(assignment.device_id for assignment, _ in issued)
+        locked = select(devices.c.id, devices.c.assignment_sequence).where(devices.c.id.in_(ids)).order_by(devices.c.id)
         async with self._db.write() as tx:
-            changed = await tx.execute(update(devices).where(mine).values(assignment_sequence=assignment.sequence))
-            if changed.rowcount != 1:
-                raise StaleVersion(kind="assignment of device", name=assignment.device_id)
-            await tx.execute(insert(assignments).values(**_row(assignment)))
-            theirs = assignments.c.device_id == assignment.device_id
-            newest = select(assignments.c.sequence).where(theirs).order_by(assignments.c.sequence.desc())
-            kept = newest.limit(KEPT_ASSIGNMENTS).subquery()
-            await tx.execute(delete(assignments).where(theirs, assignments.c.sequence.not_in(select(kept.c.sequence))))
+            sequences = {row.id: row.assignment_sequence for row in await tx.execute(locked.with_for_update())}
+            new = [assignment for assignment, previous in issued if sequences.get(assignment.device_id) == previous]
+            if new:
+                grown = (
+                    update(devices)
+                    .where(devices.c.id == bindparam("device"))
+                    .values(assignment_sequence=bindparam("to"))
+                )
+                await tx.execute(grown, [{"device": one.device_id, "to": one.sequence} for one in new])
+                await tx.execute(insert(assignments), [_row(one) for one in new])
+                await tx.execute(_old_ones(), [{"device": one.device_id} for one in new])
+        return frozenset(one.device_id for one in new)
 
     async def wait_for_change(self, device_id: str, *, seen_version: int, timeout: float) -> int:  # noqa: ASYNC109 - an upper bound, not a cancellation
         wakeups = self._db.wakeups
@@ -91,6 +115,14 @@ class SqlAssignments:
         if row is None:
             raise NotFound(kind="device", name=device_id)
         return row.desired_version, row.revoked is not None
+
+
+def _old_ones() -> Delete:
+    """Assignments of one device (parameter `device`) but the newest ones."""
+    theirs = assignments.c.device_id == bindparam("device")
+    newest = select(assignments.c.sequence).where(theirs).order_by(assignments.c.sequence.desc())
+    kept = newest.limit(KEPT_ASSIGNMENTS).subquery()
+    return delete(assignments).where(theirs, assignments.c.sequence.not_in(select(kept.c.sequence)))
 
 
 async def write_desired(

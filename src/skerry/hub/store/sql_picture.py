@@ -5,17 +5,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, or_, select
+from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skerry.errors import NotFound
-from skerry.hub.domain.devices import LatestFigures
 from skerry.hub.domain.rollouts import ACTIVE, FleetDevice, MemberState, RolloutRecord, RolloutState, Seen
 from skerry.hub.rollout.members import BY_THE_CLOCK
 from skerry.hub.store.documents import load, load_labels
 from skerry.hub.store.rollout_rows import member_of, rollout_of, stage_of
 from skerry.hub.store.sql_devices import selected
-from skerry.hub.store.sql_reports import status_of
+from skerry.hub.store.sql_reports import figures_of, status_of
 from skerry.hub.store.tables import (
     desired_workloads,
     device_workloads,
@@ -27,7 +26,7 @@ from skerry.hub.store.tables import (
 )
 from skerry.wire.v1.device import BundleRef
 from skerry.wire.v1.operator import RolloutStatus, StageStatus
-from skerry.wire.v1.report import TERMINAL_FAILURES, FiguresReport, WorkloadState
+from skerry.wire.v1.report import TERMINAL_FAILURES, WorkloadState
 
 _ACTIVE = tuple(sorted(ACTIVE))
 _HOLDING = tuple(sorted(set(MemberState) - {MemberState.UNDONE, MemberState.SUPERSEDED}))
@@ -58,7 +57,7 @@ class Picture:
         statuses = await self._connection.execute(_of_members(rollout, select(device_workloads), device_workloads))
         status = {row.device_id: status_of(row) for row in statuses}
         windows = _of_members(rollout, select(figures), figures).where(figures.c.digest == rollout.bundle.digest)
-        window = {row.device_id: _latest(row) for row in await self._connection.execute(windows)}
+        window = {row.device_id: figures_of(row) for row in await self._connection.execute(windows)}
         rows = await self._connection.execute(_shall_run(rollout))
         return {
             row.device_id: Seen(
@@ -223,10 +222,4 @@ def _late() -> Select[Any]:
         rollout_members.c.state == MemberState.FAILED,
         rollout_members.c.reason.in_(sorted(BY_THE_CLOCK)),
         device_workloads.c.state.in_(settled),
-    )
-
-
-def _latest(row: Row[Any]) -> LatestFigures:
-    return LatestFigures(
-        device_id=row.device_id, at=row.at, received=row.received, figures=load(row.figures, FiguresReport)
     )

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, func, insert, select, update
 
 from skerry.hub.domain.access import AuditRecord
-from skerry.hub.domain.devices import LatestFigures, WorkloadStatus
+from skerry.hub.domain.devices import LastWords, LatestFigures, WorkloadStatus
 from skerry.hub.store.database import Database, Transaction
 from skerry.hub.store.digestion import Digest, Place, Remark, doubts, following, remarks
 from skerry.hub.store.documents import dump, load, plain
@@ -57,7 +57,8 @@ class SqlReports:
             await tx.execute(self._db.upsert(outboxes), moved)
             values = await _device_values(tx, row, digest, received)
             values["report_n"] = row.report_n + len(taken)
-            values["doubts"] = dump(await _doubts(tx, row, digest, before))
+            if digest.doubts or after.lost > before.lost or before.others:
+                values["doubts"] = dump(await _doubts(tx, row, digest, before))
             if digest.applied_sequence > row.assignment_sequence:
                 tx.wake((device_id,))
             await tx.execute(update(devices).where(devices.c.id == device_id).values(**values))
@@ -91,25 +92,18 @@ class SqlReports:
         async with self._db.read() as connection:
             return int((await connection.execute(select(func.count()).select_from(results))).scalar_one())
 
-    async def workload_status(self, device_id: str) -> tuple[WorkloadStatus, ...]:
-        query = select(device_workloads).where(device_workloads.c.device_id == device_id)
+    async def last_words(self, device_ids: Collection[str]) -> dict[str, LastWords]:
+        ids = sorted(device_ids)
+        said = select(device_workloads).where(device_workloads.c.device_id.in_(ids))
+        measured = select(figures).where(figures.c.device_id.in_(ids))
+        statuses: dict[str, list[WorkloadStatus]] = {name: [] for name in ids}
+        windows: dict[str, list[LatestFigures]] = {name: [] for name in ids}
         async with self._db.read() as connection:
-            rows = await connection.execute(query.order_by(device_workloads.c.workload))
-            return tuple(status_of(row) for row in rows)
-
-    async def figures(self, device_id: str) -> tuple[LatestFigures, ...]:
-        query = select(figures).where(figures.c.device_id == device_id)
-        async with self._db.read() as connection:
-            rows = await connection.execute(query.order_by(figures.c.workload, figures.c.digest))
-            return tuple(
-                LatestFigures(
-                    device_id=row.device_id,
-                    at=row.at,
-                    received=row.received,
-                    figures=load(row.figures, FiguresReport),
-                )
-                for row in rows
-            )
+            for row in await connection.execute(said.order_by(device_workloads.c.workload)):
+                statuses[row.device_id].append(status_of(row))
+            for row in await connection.execute(measured.order_by(figures.c.workload, figures.c.digest)):
+                windows[row.device_id].append(figures_of(row))
+        return {name: LastWords(statuses=tuple(statuses[name]), figures=tuple(windows[name])) for name in ids}
 
     async def _remark(self, tx: Transaction, device_id: str, found: Iterable[Remark], received: float) -> None:
         for remark in found:
@@ -203,6 +197,12 @@ def status_of(row: Row[Any]) -> WorkloadStatus:
         sequence=row.sequence,
         at=row.at,
         received=row.received,
+    )
+
+
+def figures_of(row: Row[Any]) -> LatestFigures:
+    return LatestFigures(
+        device_id=row.device_id, at=row.at, received=row.received, figures=load(row.figures, FiguresReport)
     )
 
 

@@ -446,6 +446,38 @@ def test_one_key_under_two_ids(owner, victim):
     assert victim.installed() == []
 
 
+def test_one_key_under_two_ids_of_the_root(owner, victim):
+    """The timestamp role of the root itself: refused at the refresh, before anything is looked up."""
+    repository = owner.repository
+    (keyid,) = repository.root.roles["timestamp"].keyids
+    repository.root.keys["twin"] = Key.from_dict("twin", repository.root.keys[keyid].to_dict())
+    repository.root.roles["timestamp"].keyids.append("twin")
+    repository.root.version += 1
+    repository.publish_root()
+    assert victim.refused() == "unsigned"
+
+
+def test_target_named_by_a_weaker_digest_only(owner, victim):
+    good = owner.release("1.0.0", 1)
+    info = owner.repository.lines["line-vision"].targets[good.target]
+    info.hashes = {"sha512": "0" * 128}
+    owner.repository.publish("line-vision")
+    assert victim.follow(owner.assign(good)) == "wrong-target"
+    assert victim.installed() == []
+
+
+def test_catalogue_that_was_refused_answers_nothing_more(owner, victim):
+    """Not even from what the same object had verified before: that is for `open_offline`, which asks the floors again."""
+    good = owner.release("1.0.0", 1)
+    catalogue = victim.refresh()
+    assert catalogue.entry(good.target) is not None
+    owner.repository.files["timestamp.json"] = b"{}"
+    with pytest.raises(CatalogueRefused):
+        catalogue.refresh(victim.floors())
+    with pytest.raises(CatalogueRefused, match="no verified metadata"):
+        catalogue.entry(good.target)
+
+
 def test_algorithm_confusion(owner, victim):
     """A key re-labelled as one of another scheme verifies nothing, rather than anything."""
     repository = owner.repository

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keys that are missing, exposed, swapped or counted twice: nothing is signed or served with them."""
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
@@ -8,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from skerry.effects.disk import DiskFiles
 from skerry.errors import CatalogueRefused, CeremonyError, FileExists, KeyFileError
-from skerry.trust import ceremony, folder, keyfile, metadata
+from skerry.trust import ceremony, folder, keyfile, metadata, online, publish
 from skerry.trust.online import OnlineTrust
 from support.victim import NOW, keys_file, public
 
@@ -172,6 +173,56 @@ def test_hub_key_slipped_in_as_root_or_targets_key(role):
 
 def plan_fields(plan):
     return {name: getattr(plan, name) for name in plan.__struct_fields__}
+
+
+def made_root(holders, *, expires=NOW + 1000):
+    plan = plan_with(root_keys=tuple(map(public, holders)))
+    return publish.sign_all(ceremony.make_root(plan, expires=expires), holders)
+
+
+def refusal_of_next(first, candidate):
+    with pytest.raises(CatalogueRefused) as refusal:
+        ceremony.verify_next_root(first, candidate, now=NOW)
+    return refusal.value.fields["reason"]
+
+
+def test_old_holders_cannot_speak_for_new_ones():
+    """Nobody becomes a holder, or is counted as one, without a signature of their own."""
+    holders, newcomers = ([Ed25519PrivateKey.generate() for _ in range(3)] for _ in range(2))
+    first = made_root(holders)
+    plan = plan_with(root_keys=tuple(map(public, newcomers)))
+    alone = publish.sign_all(ceremony.next_root(first, plan, expires=NOW + 1000), holders)
+    assert refusal_of_next(first, alone) == "unsigned"
+    ceremony.verify_next_root(first, publish.sign_all(alone, newcomers[:2]), now=NOW)
+
+
+@pytest.mark.parametrize("version", [1, 3, 9])
+def test_root_that_is_not_the_next_one(version):
+    """Devices walk from each root to the next: a gap would leave them behind for good."""
+    holders = [Ed25519PrivateKey.generate() for _ in range(3)]
+    plan = plan_with(root_keys=tuple(map(public, holders)))
+    other = publish.sign_all(ceremony.make_root(plan, expires=NOW + 1000, version=version), holders)
+    assert refusal_of_next(made_root(holders), other) == "rollback"
+
+
+def test_hub_does_not_start_on_a_root_its_predecessor_did_not_sign(trust):
+    """Whoever can write to the folder could else let it serve a root of their own: every device would refuse it."""
+    first = metadata_of(trust, "root", 1)
+    thieves = [Ed25519PrivateKey.generate() for _ in range(3)]
+    plan = ceremony.plan_of(first)
+    plan = ceremony.RootPlan(**{**plan_fields(plan), "root_keys": tuple(map(public, thieves))})
+    coup = publish.sign_all(ceremony.next_root(first, plan, expires=NOW + 1000), thieves)
+    FILES.write(online.metadata_path(trust, "root", 2), coup)
+    facts = online.read_facts(FILES, trust)
+    online.write_facts(FILES, trust, msgspec.structs.replace(facts, root_version=2))
+    with pytest.raises(CeremonyError, match="both thresholds"):
+        load(trust)
+
+
+def metadata_of(trust, role, version):
+    data = FILES.read(online.metadata_path(trust, role, version))
+    assert data is not None
+    return data
 
 
 def test_holders_removed_from_the_root_cannot_make_the_next_one():

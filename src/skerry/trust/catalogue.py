@@ -137,7 +137,6 @@ class Catalogue:
             info = updater.get_targetinfo(target)
         if len(_trusted(updater)) != known:
             self._files.sync_tree(self._metadata_dir)
-            _require_distinct_keys(_trusted(updater))
         return info
 
     def read_target(self, target: str, *, cache: Path | None = None) -> bytes:
@@ -215,7 +214,10 @@ def _above_floor(trusted: TrustedMetadataSet, floors: Floors) -> Floors:
 
 
 def _require_distinct_keys(trusted: TrustedMetadataSet) -> None:
-    """python-tuf counts key ids towards a threshold; one key under two ids would sign for two."""
+    """python-tuf counts key ids towards a threshold; one key under two ids would sign for two.
+
+    Of root and targets, that is: what a release role delegates within its own paths it might sign by itself.
+    """
     for signed in trusted:
         if isinstance(signed, Root):
             _require_distinct(signed.keys, signed.roles)

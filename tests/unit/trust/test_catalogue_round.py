@@ -61,13 +61,13 @@ def load(keys):
     return OnlineTrust.load(keys / "online", passphrase=None, files=FILES, now=NOW)
 
 
-def device(tmp_path, hub):
+def device(tmp_path, hub, files=FILES):
     return Catalogue(
         tmp_path / "metadata",
         source=Source(metadata_url=ADDRESS, targets_url=TARGETS_ADDRESS, fetcher=MemoryFetcher(hub.files)),
         targets_dir=tmp_path / "targets",
         factory_root=hub.trust.factory_root,
-        files=FILES,
+        files=files,
         clock=VirtualClock(NOW),
     )
 
@@ -119,6 +119,32 @@ def test_release_reaches_the_device(tmp_path, keys):
     assert (found.digest, found.release_seq, found.size) == (entry().digest, 1, len(MANIFEST))
     assert catalogue.manifest(found) == MANIFEST
     assert publish.releases(role)[0].target == found.target
+
+
+class CountingFiles(DiskFiles):
+    """python-tuf renames without fsync: what matters is that somebody syncs after it wrote."""
+
+    def __init__(self):
+        self.synced = []
+
+    def sync_tree(self, path):
+        self.synced.append(sorted(file.name for file in path.rglob("*.json")))
+        super().sync_tree(path)
+
+
+def test_all_metadata_is_synced_before_it_counts(tmp_path, keys):
+    hub = Hub(load(keys)).serve()
+    files = CountingFiles()
+    catalogue = device(tmp_path, hub, files=files)
+    catalogue.refresh(Floors())
+    assert {"root.json", "snapshot.json", "targets.json", "timestamp.json"} <= set(files.synced[-1])
+    catalogue.entry(entry().target)
+    assert "line-vision.json" in files.synced[-1]
+    hub.files["timestamp.json"] = b"{}"
+    count = len(files.synced)
+    with pytest.raises(CatalogueRefused):
+        catalogue.refresh(Floors())
+    assert len(files.synced) == count + 1
 
 
 def test_nothing_is_answered_before_the_first_refresh(tmp_path, keys):

@@ -75,7 +75,9 @@ class HubInternal(HubError):
 class DatabaseUnavailable(HubError):
     code = "SKY-5012"
     template = "the database does not answer: {problem}"
-    advice = "Check the database server; the hub goes on by itself when it is back."
+    advice = (
+        "Check the database server, or the disk the database is on; the hub goes on by itself when it is well again."
+    )
 
 
 class UnknownAddress(HubError):

@@ -25,7 +25,7 @@ from msgspec import Struct
 from skerry.effects import Clock, Entropy
 from skerry.effects.disk import DiskFiles
 from skerry.effects.system import SystemClock, SystemEntropy
-from skerry.errors import ConfigError
+from skerry.errors import ConfigError, DatabaseUnavailable
 from skerry.hub.api import governance, inventory, publishing, rollouts, system
 from skerry.hub.api.description import description
 from skerry.hub.api.device import device_router
@@ -280,6 +280,8 @@ async def _until(stop: asyncio.Event, seconds: float, work: Callable[[], Awaitab
         last = stop.is_set()
         try:
             await work()
+        except DatabaseUnavailable as error:
+            log.warning("%s waits: %s", what, error)
         except Exception:
             log.exception("%s failed; trying again in %s s", what, seconds)
         with contextlib.suppress(TimeoutError):

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import sqlite3
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from litestar.routes import HTTPRoute
 from skerry.errors import DatabaseUnavailable, StorageError
 from skerry.hub.services.access import LEAST_ROLE, Action, Allowed, decide_access
 from skerry.hub.services.strangers import BURST, SECONDS_EACH
+from skerry.hub.store import database
 from skerry.wire.v1.device import CLIENT_ASSERTION_TYPE
 from skerry.wire.v1.operator import Role
 from support.bundles import bundle
@@ -552,6 +554,46 @@ def test_storage_and_database_trouble_are_told_apart_without_paths(hub):
         world.hub.store.ping = away
         assert (await world.client.get("/readyz")).status_code == 503
         assert (await world.client.get("/healthz")).status_code == 200
+
+    hub(scene)
+
+
+def test_what_another_program_locks_is_read_on_and_refused_in_time(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "_QUEUE_SECONDS", 0.2)
+
+    async def scene(world):
+        device = await world.device()
+        await device.call("GET", "assignment")
+        other = sqlite3.connect(tmp_path / "hub.sqlite", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        first = asyncio.create_task(world.call("PUT", "fleets/one", json={"selector": {}}))
+        while not world.hub.store._db._one_writer.locked():
+            await asyncio.wait([first], timeout=0.01)
+        replies = await asyncio.gather(
+            *(world.call("PUT", f"fleets/f{n}", json={"selector": {}}) for n in range(5)),
+        )
+        assert {(reply.status_code, reply.json()["code"]) for reply in replies} == {(503, "SKY-5012")}
+        assert (await world.call("GET", "devices")).status_code == 200
+        assert (await device.call("GET", "assignment")).status_code == 200
+        other.execute("ROLLBACK")
+        other.close()
+        assert (await first).status_code == 200
+        assert [fleet["name"] for fleet in (await world.call("GET", "fleets")).json()["items"]] == ["one"]
+
+    hub(scene)
+
+
+def test_tokens_of_one_kind_are_nothing_to_the_other_api(hub):
+    async def scene(world):
+        device, enrolment = await world.device(), await world.enrolment_token()
+        for token in (device.access, enrolment, device.assertion(), "ske_", f"{world.admin} {world.admin}"):
+            world.clock.advance(SECONDS_EACH)
+            assert (await world.call("GET", "summary", token=token)).status_code == 401
+        for token in (world.admin, enrolment, device.assertion(), device.access[:-2], f"{device.access}x"):
+            world.clock.advance(SECONDS_EACH)
+            headers = {"authorization": f"Bearer {token}"}
+            assert (await world.client.get("/device/v1/assignment", headers=headers)).status_code == 401
+        assert (await world.try_enrol(token=world.admin)).status_code == 403
 
     hub(scene)
 

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from contracts.store.values import NOW, bundle, bundle_record, enrolled, report, workload
-from skerry.errors import NotFound, RolloutRefused
+from skerry.errors import DatabaseUnavailable, NotFound, RolloutRefused
 from skerry.hub.domain import DesiredWorkload, Fleet
 from skerry.hub.rollout.verbs import Verb
 from skerry.hub.services.controller import LEASE, Controller
@@ -215,3 +215,25 @@ async def test_a_failing_look_is_followed_by_the_next(scene, caplog):
     await asyncio.wait_for(running, 10)
     assert flaky.failures == 0
     assert "a look at the rollouts failed" in caplog.text
+
+
+async def test_a_database_that_is_away_is_one_line_in_the_log(scene, caplog):
+    class Away:
+        asked = 0
+
+        async def acquire_lease(self, *_args, **_kwargs):
+            Away.asked += 1
+            raise DatabaseUnavailable(problem="connection refused")
+
+        async def release_lease(self, *_args):
+            raise DatabaseUnavailable(problem="connection refused")
+
+    stop = asyncio.Event()
+    running = asyncio.create_task(Controller(Away(), scene.clock).run("me", seconds=0.001, stop=stop))
+    while Away.asked < 3:
+        await asyncio.wait([running], timeout=0.01)
+    stop.set()
+    await asyncio.wait_for(running, 10)
+    assert len(caplog.records) >= 3
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert not any(record.exc_info for record in caplog.records)

@@ -16,7 +16,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Guard, Message, Middleware, Receive, Scope, Send
 from msgspec.structs import replace
 
-from skerry.errors import Forbidden, RateLimited, Unauthenticated
+from skerry.errors import DatabaseUnavailable, Forbidden, RateLimited, Unauthenticated
 from skerry.hub.domain.access import AuditRecord, Note
 from skerry.hub.domain.devices import Device
 from skerry.hub.services.access import Action, Refused, decide_access
@@ -30,6 +30,8 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FIRST_ERROR = 400
 _LONGEST_TOKEN = 4096
+_UNRECORDED = frozenset({RateLimited.code, DatabaseUnavailable.code})
+"""A stranger's flood, and what could not be recorded because the database is away: there the answer must not wait twice."""
 
 
 def bearer(connection: Connection) -> str:
@@ -123,10 +125,10 @@ class Audited:
 
 
 async def _note_the_rest(scope: Scope, status: int) -> None:
-    """Refusals, and what was done outside the database or needed no doing. Strangers' floods are cut by `Strangers`."""
+    """Refusals, and what was done outside the database or needed no doing."""
     state = scope["state"]
     note, outcome = state.get("note"), "ok" if status < _FIRST_ERROR else str(state.get("outcome") or status)
-    if outcome == RateLimited.code or (outcome == "ok" and note is not None and note.written):
+    if outcome in _UNRECORDED or (outcome == "ok" and note is not None and note.written):
         return
     record = note.record if note is not None else _record(scope, state["audit"], "")
     await state["audit"].log.add(replace(record, outcome=outcome))

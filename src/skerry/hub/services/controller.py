@@ -62,6 +62,8 @@ class Controller:
             lease = await self._store.acquire_lease(LEASE, holder, seconds=lease_seconds, now=self._clock.now())
             if lease is not None:
                 await self.tick()
+        except DatabaseUnavailable as error:
+            log.warning("looking at the rollouts waits: %s", error)
         except Exception:
             log.exception("a look at the rollouts failed; the next one tries again")
 

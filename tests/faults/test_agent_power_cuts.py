@@ -6,12 +6,22 @@ from __future__ import annotations
 import contextlib
 
 import pytest
+from msgspec import Struct
 
+from skerry.agent.store import Store
 from skerry.agent.update.fetch import NO_SPACE, SPARE_BYTES
 from skerry.bundle import oci
+from skerry.bundle.blob import content
+from skerry.bundle.digest import digest_of
 from skerry.errors import StorageError
-from skerry.testing.files import PowerCut
-from support.agent_world import World
+from skerry.testing.files import Fate, PowerCut
+from support.agent_world import LAYOUT, World
+
+
+class Cut(Struct, frozen=True, kw_only=True):
+    operation: int
+    torn: bool
+    fate: Fate
 
 
 def prepared() -> World:
@@ -30,27 +40,50 @@ def writes(world: World) -> int:
     return world.files.operations - before
 
 
-def sweep(prepare) -> list[tuple[int, bool]]:
-    return [(number, torn) for number in range(writes(prepare())) for torn in (False, True)]
+def sweep(prepare) -> list[Cut]:
+    return [
+        Cut(operation=number, torn=torn, fate=fate)
+        for number in range(writes(prepare()))
+        for torn in (False, True)
+        for fate in Fate
+    ]
 
 
-def cut(world: World, operation: int, *, torn: bool) -> None:
-    world.files.cut_after(operation, torn_new=torn)
+def cut(world: World, at: Cut) -> None:
+    world.files.cut_after(at.operation, torn_new=at.torn)
     with contextlib.suppress(PowerCut):
         world.rounds()
+    world.files.power_on(at.fate)
+    assert half_installed(world) == [], at
     world.boot()
+    committed = [record.committed.ref.release_seq for record in world.records.all() if record.committed]
+    assert set(committed) <= world.gate.raised, f"{at}: committed below its own floor"
 
 
-def check(world: World, at: tuple[int, bool]) -> None:
+def half_installed(world: World) -> list[str]:
+    """Blobs and bundles that are visible and not whole."""
+    store = Store(world.files, LAYOUT)
+    blobs = [name for name in world.files.names(LAYOUT.blobs / "sha256") if not name.startswith(".")]
+    wrong = [name for name in blobs if digest_of(content(store.blob(f"sha256:{name}"))) != f"sha256:{name}"]
+    for name in world.files.names(LAYOUT.bundles):
+        marker = (
+            store.marker(f"sha256:{name.removesuffix('.json')}") if name.endswith(".json") and name[0] != "." else None
+        )
+        wrong += [name] if marker and store.flaw(marker.digest, marker.variant) else []
+    return wrong
+
+
+def check(world: World, at: Cut) -> None:
     assert world.runners.not_whole == [], at
     assert set(world.runners.served) <= world.gate.allowed, at
+    assert [path for path in world.files.paths() if path.name.startswith(".")] == [], at
 
 
 def test_update():
     for at in sweep(prepared):
         world = prepared()
         old, new = world.publisher.refs[:2]
-        cut(world, at[0], torn=at[1])
+        cut(world, at)
         wanted, world.assignment = world.assignment, None  # the hub is gone: what was committed must serve
         world.rounds()
         assert world.serving() in {old.digest, new.digest}, at
@@ -71,7 +104,7 @@ def test_undo():
     for at in sweep(failing):
         world = failing()
         old, new = world.publisher.refs[:2]
-        cut(world, at[0], torn=at[1])
+        cut(world, at)
         world.rounds()
         assert world.serving() == old.digest, at
         assert world.states(new).count("undone") == 1, at
@@ -91,7 +124,7 @@ def test_fall_back():
     for at in sweep(looping):
         world = looping()
         old, new = world.publisher.refs[:2]
-        cut(world, at[0], torn=at[1])
+        cut(world, at)
         if world.records.get("w0").failure(new.digest) is None:  # it still has to find out: a boot forgets crashes
             world.rounds()
             world.runners.crash("w0")
@@ -112,7 +145,7 @@ def removed() -> World:
 def test_removal():
     for at in sweep(removed):
         world = removed()
-        cut(world, at[0], torn=at[1])
+        cut(world, at)
         world.rounds()
         assert world.serving() == "", at
         assert world.states(world.publisher.refs[1]).count("removed") == 1, at

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from skerry.agent.act import Actor, Means
+from skerry.agent.opening import sweep
 from skerry.agent.reconcile import Soak
 from skerry.agent.state import Layout, Records, WorkloadRecord
 from skerry.agent.store import Store
@@ -19,7 +20,7 @@ from skerry.bundle.blob import content
 from skerry.bundle.digest import digest_of
 from skerry.errors import RunnerFailed, SelfTestFailed, StorageError
 from skerry.testing.clock import VirtualClock
-from skerry.testing.files import MemoryFiles
+from skerry.testing.files import Fate, MemoryFiles
 from skerry.testing.network import Answer, Request, ScriptedReply
 from skerry.trust.decision import Allowed, CatalogueEntry, ConfigFacts, Refused, decide_fetch, decide_install
 from skerry.trust.floors import Floors, raise_release
@@ -82,6 +83,7 @@ class Gate:
         self.clock = clock
         self.floors = Floors()
         self.allowed: set[str] = set()  # every digest that was ever allowed to be installed
+        self.raised: set[int] = set()  # every release whose commit raised the floor
 
     def refresh(self) -> None:
         return
@@ -115,6 +117,7 @@ class Gate:
         return decision
 
     def committed(self, *, line: str, model: str, release_seq: int, replaced: int | None, floor_seq: int) -> None:
+        self.raised.add(release_seq)
         self.floors = raise_release(
             self.floors, line=line, model=model, committed=release_seq, replaced=replaced, floor_seq=floor_seq
         )
@@ -254,11 +257,12 @@ class World:
         self.boots = 0
         self.boot()
 
-    def boot(self) -> None:
+    def boot(self, fate: Fate = Fate.LOST) -> None:
         """A fresh agent on what is on disk."""
         self.boots += 1
-        self.files.power_on()
+        self.files.power_on(fate)
         self.runners.power_off()
+        sweep(self.files, LAYOUT)
         self.records = Records(self.files, LAYOUT)
         actor = Actor(
             Means(

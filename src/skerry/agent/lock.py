@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from skerry.effects.disk import make_folder
 from skerry.errors import StateLocked, StorageError
 
 
@@ -16,7 +17,7 @@ class StateLock:
     def __init__(self, path: Path) -> None:
         """Raises StateLocked, StorageError."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageError(path=str(path), problem=error.strerror or str(error)) from error

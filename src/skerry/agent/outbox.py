@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
@@ -18,8 +19,11 @@ from pathlib import Path
 
 import msgspec
 
+from skerry.agent.state import UNREADABLE
 from skerry.errors import StateDamaged, StorageError
 from skerry.wire.v1.report import Body, FiguresReport, Report, ResultReport
+
+_log = logging.getLogger(__name__)
 
 ROW_LIMIT = 500_000
 _DROPPED_AT_ONCE = 1_000
@@ -134,16 +138,25 @@ class Outbox:
         """The oldest reports: at most `rows`, and about `size` bytes; empty when there is nothing to send.
 
         They end where numbers are missing because reports were dropped: the hub takes what lies behind such a gap only
-        from a batch that begins there.
+        from a batch that begins there. A report that cannot be read, as one of another version, is dropped: it must not
+        hold up what lies behind it.
         """
         reports: list[Report] = []
+        unreadable: list[int] = []
         total = 0
         with self.reading() as connection:
             for seq, at, body in connection.execute("SELECT seq, at, body FROM outbox ORDER BY seq LIMIT ?", (rows,)):
                 total += len(body)
                 if reports and (total > size or seq != reports[-1].seq + 1):
                     break
-                reports.append(Report(seq=seq, at=at, body=_body.decode(body)))
+                try:
+                    reports.append(Report(seq=seq, at=at, body=_body.decode(body)))
+                except UNREADABLE as error:
+                    _log.error("report dropped seq=%d error=%s", seq, error)
+                    unreadable.append(seq)
+            for seq in unreadable:
+                self._length -= connection.execute("DELETE FROM outbox WHERE seq = ?", (seq,)).rowcount
+                self.dropped += 1
         return tuple(reports)
 
     def forget(self, through: int) -> int:

@@ -180,7 +180,9 @@ def _attempt(
 
 
 def _soaking(view: View, attempt: Attempt) -> tuple[Step, ...]:
-    judgement = judge_soak(attempt.spec, view.soak or Soak(elapsed=0.0))
+    if view.soak is None:  # it was cut short before the watch began
+        return (_step(StepKind.SOAK, attempt),)
+    judgement = judge_soak(attempt.spec, view.soak)
     if view.crash_loop:
         return (_undo(attempt, Reason.CRASH_LOOP, "crashed again and again", remember=True),)
     match judgement.verdict:

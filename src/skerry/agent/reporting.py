@@ -35,6 +35,8 @@ class Reporter:
             _log.info("reports wait n=%d error=%s", len(self._outbox), error)
             return self._backoff.failed()
         self.reached = True
+        if not self._outbox.forget(min(ack.through, batch[-1].seq)):
+            _log.warning("the hub acknowledged nothing n=%d through=%d", len(self._outbox), ack.through)
+            return self._backoff.failed()
         self._backoff.succeeded()
-        self._outbox.forget(min(ack.through, batch[-1].seq))
         return 0.0

@@ -25,6 +25,15 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it that are missing, durably. Raises OSError."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    fsync_folder(folder.parent)
+
+
 def _write_beside(beside: Path, data: bytes, mode: int) -> None:
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with open(handle, "wb", closefd=True) as file:  # noqa: PTH123 - a descriptor, not a path
@@ -37,7 +46,7 @@ class DiskFiles:
     def write(self, path: Path, data: bytes, *, mode: int = 0o644) -> None:
         beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             _write_beside(beside, data, mode)
             beside.rename(path)
             fsync_folder(path.parent)
@@ -81,7 +90,7 @@ class DiskFiles:
 
     def append(self, path: Path, data: bytes) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             with path.open("ab") as file:
                 file.write(data)
         except OSError as error:
@@ -97,7 +106,7 @@ class DiskFiles:
 
     def publish(self, source: Path, target: Path) -> None:
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             with source.open("rb") as file:
                 os.fsync(file.fileno())
             source.rename(target)
@@ -107,7 +116,7 @@ class DiskFiles:
 
     def clone(self, source: Path, target: Path) -> None:
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             target.unlink(missing_ok=True)
             try:
                 target.hardlink_to(source)

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files in memory that can lose power at any operation.
 
-- What `write`, `remove` and `publish` return from is durable; what `append` wrote is not, until `publish` or `sync_tree`.
+- What `write`, `remove` and `publish` return from is durable; what `append`, `clone` and `remove_tree` did is not, before the
+  next `sync_tree` or, for an appended file, its `publish`.
 - `cut_after(n)` lets n more mutating operations through; the next one raises PowerCut, having either fully happened or
   not at all (`torn_new` decides): this is what fsync + rename + folder fsync promises. The machine is then off.
-- `power_on` gives the files as the next boot finds them: an appended tail that was never made durable is gone.
+- `power_on` gives the files as the next boot finds them. What was not durable may be there, wholly, partly, as zeros or not
+  at all: `Fate` says which. A write that was cut leaves its unfinished file beside its target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 
 from skerry.errors import StorageError
@@ -17,6 +20,15 @@ from skerry.errors import StorageError
 
 class PowerCut(BaseException):
     """The machine went dark. Not an Exception: no program catches a power cut."""
+
+
+class Fate(StrEnum):
+    """Of everything that was not durable when the power went."""
+
+    LOST = "lost"
+    KEPT = "kept"
+    HALVED = "halved"  # files end in the middle; removals did not happen
+    ZEROED = "zeroed"  # files have their length and no content; removals did not happen
 
 
 class MemoryFiles:
@@ -36,9 +48,11 @@ class MemoryFiles:
         self._left = operations
         self._torn_new = torn_new
 
-    def power_on(self) -> None:
+    def power_on(self, fate: Fate = Fate.LOST) -> None:
         self._left = None
-        self._content = dict(self._durable)
+        found = {path: _after_power_cut(path, self._content, self._durable, fate) for path in self._all()}
+        self._content = {path: data for path, data in found.items() if data is not None}
+        self._durable = dict(self._content)
 
     def fill(self, *, free: int) -> None:
         """From now on only `free` more bytes fit."""
@@ -55,6 +69,8 @@ class MemoryFiles:
         if not dark or self._torn_new:
             self._content[path] = self._durable[path] = data
             self.modes[path] = mode
+        else:
+            self._content[path.with_name(f".{path.name}.dark.new")] = data
         self._die_if(dark)
 
     def read(self, path: Path) -> bytes | None:
@@ -69,9 +85,9 @@ class MemoryFiles:
 
     def sync_tree(self, path: Path) -> None:
         self._die_if(self._goes_dark())
-        for name, data in self._content.items():
+        for name in self._all():
             if path in name.parents:
-                self._durable[name] = data
+                self._make_durable(name)
 
     # --- Spool ---
 
@@ -113,7 +129,6 @@ class MemoryFiles:
         for path in [path for path in self._content if folder in path.parents]:
             self._die_if(self._goes_dark())
             self._content.pop(path, None)
-            self._durable.pop(path, None)
 
     def names(self, folder: Path) -> tuple[str, ...]:
         depth = len(folder.parts)
@@ -124,6 +139,15 @@ class MemoryFiles:
         return max(0, self._capacity - self._used())
 
     # --- inside ---
+
+    def _all(self) -> list[Path]:
+        return sorted(self._content.keys() | self._durable.keys())
+
+    def _make_durable(self, path: Path) -> None:
+        if path in self._content:
+            self._durable[path] = self._content[path]
+        else:
+            self._durable.pop(path, None)
 
     def _used(self) -> int:
         return sum(map(len, self._content.values()))
@@ -143,3 +167,12 @@ class MemoryFiles:
     def _die_if(dark: bool) -> None:  # noqa: FBT001 - private, and the only thing it is told
         if dark:
             raise PowerCut
+
+
+def _after_power_cut(path: Path, content: dict[Path, bytes], durable: dict[Path, bytes], fate: Fate) -> bytes | None:
+    new, old = content.get(path), durable.get(path)
+    if new == old or fate is Fate.KEPT:
+        return new
+    if new is None or fate is Fate.LOST:
+        return old
+    return new[: len(new) // 2] if fate is Fate.HALVED else bytes(len(new))

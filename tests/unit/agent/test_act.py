@@ -29,6 +29,67 @@ def test_history_that_cannot_be_written_holds_everything_up_and_loses_nothing():
     assert (states.count("fetching"), states.count("committed")) == (1, 1)
 
 
+def test_history_that_fails_at_any_single_moment_loses_and_repeats_nothing():
+    """An activation may begin again; its beginning and its end are told once."""
+    expected = ["fetching", "self-testing", "switching", "soaking", "committed"]
+    for failing in range(len(expected) * 2):
+        world = World()
+        world.assign(world.publisher.refs[0])
+        asked = iter(range(1000))
+        real = world.ledger.emit
+
+        def emit(record, real=real, asked=asked, failing=failing):
+            if record.pending and next(asked) == failing:
+                raise StorageError(path="outbox.db", problem="database or disk is full")
+            return real(record)
+
+        world.ledger.emit = emit  # type: ignore[method-assign]  # a disk that is full for a moment
+        world.rounds(100)
+        states = [state for state, _ in reports(world)]
+        assert list(dict.fromkeys(states)) == expected, failing
+        assert (states.count("fetching"), states.count("committed")) == (1, 1), failing
+
+
+def test_what_is_told_of_what_runs_is_true_when_it_is_told():
+    world = World()
+    first, second, third = world.publisher.refs[:3]
+    told: list[tuple[str, str, str]] = []
+    real = world.ledger.emit
+
+    def emit(record):
+        reports = [pending.report for pending in record.pending]
+        told.extend((str(report.state), report.running, world.serving()) for report in reports)
+        return real(record)
+
+    world.ledger.emit = emit  # type: ignore[method-assign]  # looks while it is told
+    world.assign(first)
+    world.rounds()
+    world.runners.bad = {second.digest}
+    for ref in (second, third):
+        world.assign(ref)
+        world.rounds()
+    world.runners.crash("w0")
+    world.runners.looping = {"w0"}
+    world.rounds()
+    world.assign()
+    world.rounds()
+    ends = [each for each in told if each[0] in {"committed", "undone", "fell-back", "removed"}]
+    assert [state for state, _, _ in ends] == ["committed", "undone", "committed", "fell-back", "removed"]
+    assert [running for _, running, _ in ends] == [serving for _, _, serving in ends]
+
+
+def test_what_is_here_does_not_travel_again():
+    world = World()
+    world.road.breaks_after = 100
+    world.assign(world.publisher.refs[0])
+    world.rounds(3)
+    world.road.breaks_after = None
+    world.rounds()
+    assert world.serving() == world.publisher.refs[0].digest
+    asked = [digest for digest, offset in world.road.asked if offset == 0]
+    assert len(asked) == len(set(asked))
+
+
 def test_refusal_when_no_variant_fits_names_what_is_missing():
     world = World()
     world.updater.actor._means = replaced(world.updater.actor._means, runtimes={})

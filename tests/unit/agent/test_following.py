@@ -16,7 +16,7 @@ from skerry.agent.outbox import Outbox
 from skerry.agent.permits import Permits
 from skerry.agent.state import Layout
 from skerry.agent.transport import Backoff, Fetched
-from skerry.errors import CatalogueRefused, HubUnreachable, StateDamaged
+from skerry.errors import CatalogueRefused, HubUnreachable, StateDamaged, StorageError
 from skerry.trust import floors
 from skerry.wire.v1.device import ASSIGNMENT_KEYS_TARGET
 from support.victim import DEVICE, Owner, Victim, keys_file
@@ -273,3 +273,24 @@ def test_wiped_catalogue_folder_is_no_way_back(device):
     assert "catalogue-refused rollback" in device.history()
     with pytest.raises(CatalogueRefused):
         device.permits.entry("vision/digits/1.0.0.json")
+
+
+def test_an_assignment_that_cannot_be_kept_is_not_followed(device, monkeypatch):
+    """Else a restart would go back to the one before."""
+    ref = device.owner.release("1.0.0", 1)
+    device.road.put(device.owner.assign(ref, sequence=1))
+    device.round()
+    device.road.put(device.owner.assign(ref, sequence=2))
+    write = device.victim.files.write
+
+    def full(path, data, **options):
+        if path == device.layout.assignment:
+            raise StorageError(path=str(path), problem="No space left on device")
+        write(path, data, **options)
+
+    monkeypatch.setattr(device.victim.files, "write", full)
+    device.round()
+    assert device.sequence() == 1
+    monkeypatch.undo()
+    device.round()
+    assert device.sequence() == 2

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from skerry.agent.history import History
 from skerry.agent.outbox import Outbox
 from skerry.agent.state import Pending, WorkloadRecord
+from skerry.testing.files import PowerCut
 from skerry.trust.chain import Broken, ChainProblem, Intact
 from skerry.wire.v1.report import HistoryEntry, HistoryReport, WorkloadReport, WorkloadState
 
@@ -75,6 +76,37 @@ def test_pending_is_emitted_once_per_revision(made):
     assert not made.history.emit(record(3))
     assert [entry.kind for entry in made.history.entries()] == ["committed", "committed"]
     assert [type(report.body) for report in made.outbox.batch()] == [HistoryReport, WorkloadReport] * 2
+
+
+class Wire:
+    """A connection on which the power goes before statement number `left`."""
+
+    def __init__(self, connection, left: int) -> None:
+        self.connection, self.left = connection, left
+
+    def execute(self, *arguments):
+        self.left -= 1
+        if self.left < 0:
+            raise PowerCut
+        return self.connection.execute(*arguments)
+
+    def __getattr__(self, name: str):
+        return getattr(self.connection, name)
+
+
+@pytest.mark.parametrize("statements", range(8))
+def test_a_power_cut_anywhere_in_emit_leaves_all_of_it_or_nothing(made, tmp_path, statements):
+    made.outbox._connection = Wire(made.outbox._connection, statements)
+    try:
+        made.history.emit(record(1))
+    except PowerCut:
+        made.outbox._connection.connection.close()
+        made.outbox = Outbox(tmp_path / "outbox.db")
+        made.history = History(made.outbox, device_id="d", private_key=made.key)
+    assert len(list(made.history.entries())) == len(made.history.workloads()) == len(made.outbox) // 2
+    made.history.emit(record(1))
+    assert [entry.kind for entry in made.history.entries()] == ["committed"]
+    assert [type(report.body) for report in made.outbox.batch()] == [HistoryReport, WorkloadReport]
 
 
 def test_a_record_that_was_lost_and_begun_anew_is_heard(made):

@@ -32,6 +32,13 @@ def workload(state: WorkloadState = WorkloadState.COMMITTED) -> WorkloadReport:
     return WorkloadReport(workload="w", digest="sha256:0", state=state)
 
 
+def test_commits_survive_a_power_cut_by_sqlites_own_rules(outbox):
+    """sqlite.org/pragma.html#pragma_synchronous: in WAL mode only FULL syncs at every commit."""
+    with outbox.reading() as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
 def test_reports_come_back_in_order_until_forgotten(outbox):
     assert outbox.put([(1.0, result(1)), (2.0, workload())]) == 2
     batch = outbox.batch()
@@ -145,3 +152,14 @@ def test_a_database_from_before_identities_goes_on_without_one(path):
     assert outbox.identity == ""
     assert [report.seq for report in outbox.batch()] == [1]
     outbox.close()
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"type":"of-next-year"}', b"[" * 100_000, b'{"type":"result"}'])
+def test_a_report_that_cannot_be_read_holds_up_none_behind_it(outbox, body):
+    outbox.put([(1.0, result(number)) for number in (1, 2, 3)])
+    with outbox.reading() as connection:
+        connection.execute("UPDATE outbox SET body = ? WHERE seq = 2", (body,))
+    assert [report.seq for report in outbox.batch()] == [1]
+    outbox.forget(1)
+    assert [report.seq for report in outbox.batch()] == [3]
+    assert (len(outbox), outbox.dropped) == (1, 1)

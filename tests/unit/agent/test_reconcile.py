@@ -151,6 +151,7 @@ def test_soak_waits_commits_or_undoes():
     wanted = assigned(spec(2))
     assert decide(wanted, made, running=2, soak=Soak(elapsed=1.0)) == []
     assert decide(wanted, made, running=2, soak=Soak(elapsed=10.0)) == ["commit"]
+    assert decide(wanted, made, running=2) == ["soak"]
     assert decide(wanted, made, running=2, soak=Soak(elapsed=1.0, probe_failures=1)) == ["undo"]
     assert decide(wanted, made, soak=Soak(elapsed=1.0, crashes=1)) == ["undo"]
 

@@ -80,6 +80,12 @@ def test_bundle_exists_from_its_marker_on_and_is_checked_in_full(store, files):
     assert store.flaw(BUNDLE, "fp32") == "models/m.onnx is missing or has another size"
 
 
+def test_unpacking_leaves_nothing_of_what_was_there(store, files):
+    files.write(store.folder(BUNDLE) / "stray", b"of another try")
+    unpacked(store)
+    assert files.names(store.folder(BUNDLE)) == ("models",)
+
+
 @pytest.mark.parametrize(
     "data", [b"{", b"", b"\xff", b"[" * 100_000, b'{"digest":"sha256:0","variant":"fp32","files":[]}']
 )

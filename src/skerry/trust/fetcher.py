@@ -10,6 +10,7 @@ from tuf.api.exceptions import DownloadHTTPError, SlowRetrievalError
 from tuf.ngclient import FetcherInterface
 
 from skerry.effects import Clock, Files, Http
+from skerry.errors import HubUnreachable
 
 _OK = 200
 _NOT_FOUND = 404
@@ -60,7 +61,9 @@ class LocalFetcher(FetcherInterface):
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         name = url.rpartition("/")[2]
+        if name.endswith(".root.json"):
+            raise DownloadHTTPError(f"{name} is not on this device", _NOT_FOUND)  # how the client learns that none is newer
         data = self._files.read(self._metadata_dir / name) if name == "timestamp.json" else None
         if data is None:
-            raise DownloadHTTPError(f"{name} is not on this device", _NOT_FOUND)
+            raise HubUnreachable(url=url, problem="it was not asked, and this device has not kept that file")
         yield data

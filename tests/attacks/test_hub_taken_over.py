@@ -103,7 +103,7 @@ def test_stack_stolen_online_keys_run_nothing_that_was_not_released(stack, thief
     update(stack, agent)
     update(stack, agent)
     good = update(stack, agent)
-    sequence = itertools.count(1_000)
+    sequence = itertools.count(int(time.time()) + 3)  # above what the hub issued: a sequence follows the time
 
     def forge(ref: BundleRef, reason: str, *, device: str = "") -> None:
         thief.assign(device or agent.id, workload(ref, WORKLOAD), sequence=next(sequence))
@@ -119,11 +119,11 @@ def test_stack_stolen_online_keys_run_nothing_that_was_not_released(stack, thief
     forge(msgspec.structs.replace(ref_of(evil), digest="sha256:.."), "malformed")
     assert (agent.state / "device.json").exists()
 
-    thief.instead.clear()  # the hub is taken back: it hears of the number the thief left behind, and goes on above it
+    thief.instead.clear()  # the hub is taken back: it hears of the number the thief left behind, and time soon passes it
     good = update(stack, agent)
 
     _forge_catalogue(stack, thief, evil)
-    thief.assign(agent.id, workload(ref_of(evil), WORKLOAD), sequence=1_000_000)
+    thief.assign(agent.id, workload(ref_of(evil), WORKLOAD), sequence=next(sequence) + 1_000_000)
     wait_until("refusal of a forged release role", lambda: "unsigned" in agent.workload().get("problem", ""))
     assert serves(agent, good)
     assert not (agent.state / "bundles" / evil.digest.removeprefix("sha256:")).exists()
@@ -164,6 +164,7 @@ def test_stack_endless_data_from_every_side(stack, thief):
     """It hangs up, goes on serving, and goes on asking; nothing of the flood is kept."""
     agent = stack.add_agent("agent", hub=thief.url)
     good = update(stack, agent)
+    rollout = None
     sent = 0
 
     def endless():
@@ -175,7 +176,7 @@ def test_stack_endless_data_from_every_side(stack, thief):
     for part in ("/assignment", "catalogue/timestamp.json", "/blobs/"):
         thief.instead = {part: endless}
         if part == "catalogue/timestamp.json":
-            stack.deploy(stack.publish(), deadline_seconds=600.0)
+            rollout = stack.deploy(stack.publish(), deadline_seconds=600.0)
         more_than(f"an endless {part}", lambda: sent, sent)
         more_than("requests after it", lambda: len(thief.asked), len(thief.asked) + 2)
         assert serves(agent, good)
@@ -183,6 +184,8 @@ def test_stack_endless_data_from_every_side(stack, thief):
     assert agent.status()["rss_mib"] < 80
     assert max(path.stat().st_size for path in agent.state.rglob("*") if path.is_file()) < 8 * 2**20
     thief.instead.clear()
+    assert rollout is not None
+    stack.await_rollout(rollout, RolloutStatus.UNDONE)
     update(stack, agent)
 
 

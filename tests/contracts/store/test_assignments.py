@@ -9,7 +9,8 @@ from skerry.errors import NotFound
 from skerry.hub.domain import DesiredWorkload
 from skerry.hub.store.sql import open_store
 from skerry.hub.store.tables import assignments
-from skerry.wire.v1.report import WorkloadState
+from skerry.wire.v1.device import Capabilities
+from skerry.wire.v1.report import DeviceReport, WorkloadState
 
 pytestmark = pytest.mark.anyio
 
@@ -91,13 +92,27 @@ async def test_a_device_that_holds_what_nobody_here_issued_is_to_get_another(sto
     await store.add_reports("d1", [report(1, workload(WorkloadState.COMMITTED, sequence=40))], received=NOW)
     assert await asyncio.wait_for(waiting, 10) == 1
     device = await store.device("d1")
-    assert (device.assignment_sequence, device.applied_sequence, device.desired_version) == (1, 0, 1)
+    assert (device.assignment_sequence, device.applied_sequence, device.desired_version) == (40, 0, 1)
     (entry,) = await store.audit()
     assert entry.outcome == "ahead: it holds assignment 40, the last one known here is 1"
-    await put(store, assignment("d1", 41, desired_version=1), previous=1)
+    await put(store, assignment("d1", 41, desired_version=1), previous=40)
     await store.add_reports("d1", [report(2, workload(WorkloadState.COMMITTED, sequence=41))], received=NOW)
     device = await store.device("d1")
     assert (device.applied_sequence, device.desired_version) == (41, 1)
+
+
+async def test_a_device_that_refuses_the_number_it_already_follows_is_to_get_another(store):
+    """A thief of the hub's key used the very number the hub issued next: the device took the thief's, ours is a fork."""
+    await enrolled(store, "d1")
+    await put(store, assignment("d1", 7))
+    capabilities = Capabilities(arch="x86_64", cpus=1, memory_mib=1)
+    fine = DeviceReport(capabilities=capabilities, sequence=7)
+    await store.add_reports("d1", [report(1, fine)], received=NOW)
+    assert (await store.device("d1")).desired_version == 0
+    forked = DeviceReport(capabilities=capabilities, sequence=7, issues=("assignment-refused: forked",))
+    await store.add_reports("d1", [report(2, forked)], received=NOW)
+    device = await store.device("d1")
+    assert (device.assignment_sequence, device.desired_version) == (7, 1)
 
 
 async def test_waiting_returns_at_once_when_it_has_changed_already_and_after_the_timeout_when_not(store):

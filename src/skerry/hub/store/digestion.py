@@ -22,6 +22,7 @@ MAX_DOUBTS = 10
 HIGHEST_BELIEVED = LARGEST_SEQUENCE // 2
 """A hub goes on above what a device has followed, but no hub counted this far: a thief of its key leaves it no room above."""
 _LOST = "reports-lost"
+_REFUSED = "assignment-refused"
 _REPLACED = "outbox-replaced: what the one before still held is gone"
 
 
@@ -118,6 +119,13 @@ class Digest:
             case DeviceReport():
                 self.device = body
                 self._applied(body.sequence)
+
+    def wants_another(self, *, issued: int) -> bool:
+        """Whether the device can never follow what the hub issued last: it follows a later number, or this number from elsewhere."""
+        if self.applied_sequence > issued:
+            return True
+        refuses = self.device is not None and any(issue.startswith(_REFUSED) for issue in self.device.issues)
+        return refuses and self.applied_sequence == issued > 0
 
     def _applied(self, sequence: int) -> None:
         if self.applied_sequence < sequence < HIGHEST_BELIEVED:

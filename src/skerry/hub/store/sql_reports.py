@@ -59,7 +59,7 @@ class SqlReports:
             values["report_n"] = row.report_n + len(taken)
             if digest.doubts or after.lost > before.lost or before.others:
                 values["doubts"] = dump(await _doubts(tx, row, digest, before))
-            if digest.applied_sequence > row.assignment_sequence:
+            if digest.wants_another(issued=row.assignment_sequence):
                 tx.wake((device_id,))
             await tx.execute(update(devices).where(devices.c.id == device_id).values(**values))
             found = remarks(before, after, digest, issued=row.assignment_sequence)
@@ -167,15 +167,16 @@ async def _device_values(tx: Transaction, row: Row[Any], digest: Digest, receive
         values |= {"history_n": digest.head_n, "history_hash": digest.head_hash}
     if digest.device is not None:
         values |= {"capabilities": dump(digest.device.capabilities), "issues": dump(digest.device.issues)}
-    if digest.applied_sequence > row.applied_sequence:
+    if digest.wants_another(issued=row.assignment_sequence):
+        # The hub lost its memory (an old backup) or a thief of its key was at work: it goes on above what the device follows.
+        sequence = max(digest.applied_sequence, row.assignment_sequence)
+        values |= {"desired_version": row.desired_version + 1, "assignment_sequence": sequence}
+    elif digest.applied_sequence > row.applied_sequence:
         values |= await _in_force(tx, row, digest.applied_sequence)
     return values
 
 
 async def _in_force(tx: Transaction, row: Row[Any], sequence: int) -> dict[str, Any]:
-    """A sequence we never issued means that the hub lost its memory (an old backup): the device must get another."""
-    if sequence > row.assignment_sequence:
-        return {"desired_version": row.desired_version + 1}
     query = select(assignments.c.desired_version).where(
         assignments.c.device_id == row.id, assignments.c.sequence == sequence
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import resource
 import secrets
 import signal
 import ssl
@@ -291,6 +292,17 @@ def test_killed_in_the_middle_of_an_upload_nothing_of_it_is_visible_and_all_else
     assert [item["id"] for item in again.http.get("devices").json()["items"]] == [device.id]
     device.http.base_url = f"{hub.url}/device/v1/"
     assert device.poll(tag=tag).status_code == 304
+
+
+def test_a_hub_takes_as_many_connections_as_the_machine_lets_it(site):
+    """Two thousand waiting devices are two thousand open files; the usual soft limit is half of that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        hub = site.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert resource.prlimit(hub.pid, resource.RLIMIT_NOFILE) == (hard, hard)
 
 
 def test_over_tls_with_a_private_authority(site, tmp_path):

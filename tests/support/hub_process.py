@@ -62,6 +62,11 @@ class HubProcess:
             said.put(json.loads(line))
         said.put(None)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def signal(self, number: int) -> None:
         assert self._process is not None
         self._process.send_signal(number)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -330,6 +331,7 @@ def serve(
     once requests are answered. Raises what `open_hub` raises, and ConfigError when the address cannot be had.
     """
     config.check()
+    _allow_many_connections()
     listener = _listen(config)
     with contextlib.closing(listener):
         asyncio.run(_serve(config, listener, on_admin, on_ready))
@@ -357,6 +359,13 @@ async def _serve(
         backlog=_BACKLOG,
     )
     await _Server(settings, hub, on_ready).serve(sockets=[listener])
+
+
+def _allow_many_connections() -> None:
+    """Every device that waits for news is an open connection, and the usual limit is a thousand files."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # a service manager may forbid it: then its own limit counts
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(config: HubConfig) -> socket.socket:

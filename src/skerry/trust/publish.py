@@ -162,9 +162,10 @@ def sign_all(data: bytes, keys: Sequence[Ed25519PrivateKey]) -> bytes:
 
 
 def make_snapshot(
-    previous: bytes | None, roles: Mapping[str, bytes], *, key: Ed25519PrivateKey, expires: float
+    previous: bytes | None, roles: Mapping[str, bytes], *, key: Ed25519PrivateKey, expires: float, least: int = 1
 ) -> bytes:
-    """Signed snapshot over `roles` (name -> bytes, top-level targets included), one version above `previous`.
+    """Signed snapshot over `roles` (name -> bytes, top-level targets included), its version above `previous` and not below
+    `least`.
 
     Raises CatalogueRefused when a role of `previous` is gone or older: every device would refuse it.
     """
@@ -177,14 +178,16 @@ def make_snapshot(
             raise CatalogueRefused(
                 reason=CatalogueRefusal.ROLLBACK, detail=f"{name} {meta[name].version} after {old.version}"
             )
-    version = 1 if before is None else before.version + 1
+    version = max(least, 1 if before is None else before.version + 1)
     snapshot = Snapshot(version=version, expires=metadata.instant(expires), meta=meta)
     return sign_all(Metadata(snapshot).to_bytes(), (key,))
 
 
-def make_timestamp(previous: bytes | None, snapshot: bytes, *, key: Ed25519PrivateKey, expires: float) -> bytes:
-    """Signed timestamp naming `snapshot`, one version above `previous`."""
-    version = 1 if previous is None else metadata.version_of(previous) + 1
+def make_timestamp(
+    previous: bytes | None, snapshot: bytes, *, key: Ed25519PrivateKey, expires: float, least: int = 1
+) -> bytes:
+    """Signed timestamp naming `snapshot`, its version above `previous` and not below `least`."""
+    version = max(least, 1 if previous is None else metadata.version_of(previous) + 1)
     timestamp = Timestamp(version=version, expires=metadata.instant(expires), snapshot_meta=_meta(snapshot))
     return sign_all(Metadata(timestamp).to_bytes(), (key,))
 

@@ -6,6 +6,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import shutil
+import sqlite3
+from contextlib import closing
 
 import msgspec
 import pytest
@@ -13,13 +16,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from skerry.errors import ConfigError, Conflict
 from skerry.hub.app import HubConfig
+from skerry.testing.clock import VirtualClock
 from skerry.trust import ceremony, metadata, publish
 from skerry.trust.keyfile import read_private
 from skerry.wire.v1.operator import Role
 from support.bundles import bundle
-from support.hub_world import LINE, make_trust, play
+from support.hub_world import LINE, NOW, make_trust, play
 
 DAY = 86_400.0
+BEFORE = int(NOW) - 1
 ROLE = f"catalogue/roles/line-{LINE}"
 
 
@@ -29,10 +34,12 @@ async def served(world, name):
 
 
 async def versions(world):
+    """Of timestamp, snapshot and the line. The first two follow the time: counted from when the clock of these tests starts."""
     timestamp = await served(world, "timestamp.json")
     number = timestamp["signed"]["meta"]["snapshot.json"]["version"]
     snapshot = await served(world, f"{number}.snapshot.json")
-    return timestamp["signed"]["version"], number, snapshot["signed"]["meta"][f"line-{LINE}.json"]["version"]
+    line = snapshot["signed"]["meta"][f"line-{LINE}.json"]["version"]
+    return timestamp["signed"]["version"] - BEFORE, number - BEFORE, line
 
 
 async def models(world):
@@ -53,12 +60,43 @@ def test_first_start_serves_root_targets_and_the_assignment_keys(hub):
     hub(scene)
 
 
-def test_restart_changes_nothing(hub):
-    async def scene(world):
+def test_a_restart_signs_anew_and_changes_nothing_else(hub):
+    async def first(world):
         assert await versions(world) == (1, 1, 1)
 
-    hub(scene)
-    hub(scene)
+    async def again(world):
+        assert await versions(world) == (2, 2, 1)
+        assert not await world.hub.catalogue.refresh()
+
+    hub(first)
+    hub(again)
+
+
+def test_devices_that_saw_more_than_a_backup_holds_still_take_the_catalogue(hub, tmp_path, monkeypatch):
+    """Versions count on from the backup; a device never takes one below what it has seen."""
+    seen = []
+
+    async def backed_up(world):
+        with (
+            closing(sqlite3.connect(tmp_path / "hub.sqlite")) as live,
+            closing(sqlite3.connect(tmp_path / "backup")) as to,
+        ):
+            live.backup(to)
+        for _ in range(3):
+            world.clock.advance(7 * DAY)
+            assert await world.hub.catalogue.refresh()
+        seen.extend(await versions(world))
+
+    async def restored(world):
+        restored_versions = await versions(world)
+        assert all(after > before for after, before in zip(restored_versions[:2], seen[:2], strict=True))
+
+    hub(backed_up)
+    for leftover in tmp_path.glob("hub.sqlite*"):
+        leftover.unlink()
+    shutil.move(tmp_path / "backup", tmp_path / "hub.sqlite")
+    monkeypatch.setattr(VirtualClock, "now", lambda clock: clock._now + 22 * DAY)
+    hub(restored)
 
 
 def test_a_published_bundle_is_served_listed_and_can_be_published_again_without_harm(hub):
@@ -241,15 +279,18 @@ def test_what_a_clock_signed_that_was_years_ahead_is_signed_anew(hub):
 
 def test_timestamp_and_snapshot_are_signed_anew_at_half_of_their_lives(hub):
     async def scene(world):
+        first = await versions(world)
         assert not await world.hub.catalogue.refresh()
         world.clock.advance(DAY / 2 - 60)
         assert not await world.hub.catalogue.refresh()
         world.clock.advance(120)
         assert await world.hub.catalogue.refresh()
-        assert (await versions(world))[:2] == (2, 1)
+        second = await versions(world)
+        assert (second[0] > first[0], second[1] == first[1]) == (True, True)
         world.clock.advance(3 * DAY)
         assert await world.hub.catalogue.refresh()
-        assert (await versions(world))[:2] == (3, 2)
+        third = await versions(world)
+        assert (third[0] > second[0], third[1] > second[1]) == (True, True)
         fresh = (await world.client.get("/device/v1/catalogue/timestamp.json")).content
         assert metadata.expires_of(fresh) - world.clock.now() >= DAY - 1
 

@@ -218,19 +218,16 @@ async def test_a_failing_look_is_followed_by_the_next(scene, caplog):
 
 
 async def test_a_database_that_is_away_is_one_line_in_the_log(scene, caplog):
-    class Away:
-        asked = 0
+    asked = []
 
-        async def acquire_lease(self, *_args, **_kwargs):
-            Away.asked += 1
-            raise DatabaseUnavailable(problem="connection refused")
+    async def away(*args, **_more):
+        asked.append(args)
+        raise DatabaseUnavailable(problem="connection refused")
 
-        async def release_lease(self, *_args):
-            raise DatabaseUnavailable(problem="connection refused")
-
+    scene.store.acquire_lease = scene.store.release_lease = away
     stop = asyncio.Event()
-    running = asyncio.create_task(Controller(Away(), scene.clock).run("me", seconds=0.001, stop=stop))
-    while Away.asked < 3:
+    running = asyncio.create_task(Controller(scene.store, scene.clock).run("me", seconds=0.001, stop=stop))
+    while len(asked) < 3:
         await asyncio.wait([running], timeout=0.01)
     stop.set()
     await asyncio.wait_for(running, 10)

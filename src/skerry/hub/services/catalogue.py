@@ -4,6 +4,9 @@
 Roots, `targets` and release roles are made offline; the hub checks them before it serves them, and adds what only says
 how fresh they are: snapshot and timestamp. Files are versioned rows of the store, written all or none, each write naming
 the versions it was decided on: of two replicas that publish at once, one decides again.
+
+The versions of snapshot and timestamp follow the time, and every start makes new ones: a hub put back from a backup has
+forgotten how far it had counted, and devices never take a lower version than they have seen.
 """
 
 from __future__ import annotations
@@ -146,8 +149,8 @@ class Catalogue:
         Raises Conflict when the store holds the catalogue of another root.
         """
         await self._retried(self._import_roots)
-        await self._retried(self._import_roles)
-        await self.refresh()
+        if not await self._retried(self._import_roles):
+            await self._retried(lambda: self._serve({}))
         await self.register_missing()
 
     async def _import_roots(self) -> None:
@@ -160,19 +163,21 @@ class Catalogue:
                 file = CatalogueFile(name=_ROOT, version=number, data=data)
                 await self._store.put_catalogue_files([file], expect={_ROOT: number - 1})
 
-    async def _import_roles(self) -> None:
+    async def _import_roles(self) -> bool:
+        """Whether there was anything to import."""
         newer: dict[str, bytes] = {}
         for role, data in self._trust.roles.items():
             stored = await self._store.catalogue_file(f"{role}.json")
             if stored is None or (role == Targets.type and stored.version < metadata.version_of(data)):
                 newer[role] = data
         if not newer:
-            return
+            return False
         files = [
             target_file(path, _digest_in(self._trust.roles[Targets.type], path), content)
             for path, content in self._trust.targets.items()
         ]
         await self._serve(newer, extra=files)
+        return True
 
     async def refresh(self) -> bool:
         """Sign anew what has half of its life behind it, or another key; returns whether anything was."""
@@ -190,7 +195,7 @@ class Catalogue:
         elif stale[_TIMESTAMP]:
             snapshot, timestamp = await self._newest(_SNAPSHOT), await self._newest(_TIMESTAMP)
             fresh = self._timestamp(timestamp, snapshot)
-            await self._store.put_catalogue_files([fresh], expect={_TIMESTAMP: fresh.version - 1})
+            await self._store.put_catalogue_files([fresh], expect={_TIMESTAMP: metadata.version_of(timestamp)})
         return any(stale.values())
 
     async def _is_stale(self, root: Metadata[Root], name: str, now: float, life: float) -> bool:
@@ -240,6 +245,7 @@ class Catalogue:
             {**served, **roles},
             key=self._trust.snapshot_key,
             expires=self._clock.now() + publish.SNAPSHOT_LIFETIME,
+            least=int(self._clock.now()),
         )
         files = [
             *(
@@ -249,7 +255,7 @@ class Catalogue:
             CatalogueFile(name=_SNAPSHOT, version=metadata.version_of(fresh), data=fresh),
             self._timestamp(timestamp.data if timestamp is not None else None, fresh),
         ]
-        expect = {file.name: file.version - 1 for file in files if file.name in {_SNAPSHOT, _TIMESTAMP}}
+        expect = {name: file.version if file else 0 for name, file in ((_SNAPSHOT, snapshot), (_TIMESTAMP, timestamp))}
         expect |= {f"{role}.json": metadata.version_of(served[role]) if role in served else 0 for role in roles}
         await self._store.put_catalogue_files([*files, *(extra or [])], expect=expect, note=note)
 
@@ -259,6 +265,7 @@ class Catalogue:
             snapshot,
             key=self._trust.timestamp_key,
             expires=self._clock.now() + publish.TIMESTAMP_LIFETIME,
+            least=int(self._clock.now()),
         )
         return CatalogueFile(name=_TIMESTAMP, version=metadata.version_of(data), data=data)
 

@@ -62,7 +62,8 @@ class LocalFetcher(FetcherInterface):
     def _fetch(self, url: str) -> Iterator[bytes]:
         name = url.rpartition("/")[2]
         if name.endswith(".root.json"):
-            raise DownloadHTTPError(f"{name} is not on this device", _NOT_FOUND)  # how the client learns that none is newer
+            # How the client learns that none is newer.
+            raise DownloadHTTPError(f"{name} is not on this device", _NOT_FOUND)
         data = self._files.read(self._metadata_dir / name) if name == "timestamp.json" else None
         if data is None:
             raise HubUnreachable(url=url, problem="it was not asked, and this device has not kept that file")

@@ -26,7 +26,7 @@ from msgspec import Struct
 from skerry.effects import Clock, Entropy
 from skerry.effects.disk import DiskFiles
 from skerry.effects.system import SystemClock, SystemEntropy
-from skerry.errors import ConfigError, DatabaseUnavailable
+from skerry.errors import ConfigError, DatabaseUnavailable, StorageError
 from skerry.hub.api import governance, inventory, publishing, rollouts, system
 from skerry.hub.api.description import description
 from skerry.hub.api.device import device_router
@@ -61,6 +61,7 @@ log = logging.getLogger(__name__)
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _OPERATOR_PATH = "/api/v1"
+_DATABASE = "hub.sqlite"
 _BODY_LIMIT = 1024 * 1024
 _SECRET_BYTES = 32
 _PRESENCE_SECONDS = 2.0
@@ -95,7 +96,7 @@ class HubConfig(Struct, frozen=True, kw_only=True):
 
     @property
     def database_url(self) -> str:
-        return self.database or f"sqlite:///{self.data / 'hub.sqlite'}"
+        return self.database or f"sqlite:///{self.data / _DATABASE}"
 
     def check(self) -> None:
         """Raises ConfigError for what could not work or would not be safe."""
@@ -153,6 +154,7 @@ async def open_hub(config: HubConfig, *, clock: Clock | None = None, entropy: En
     config.check()
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     trust = OnlineTrust.load(config.trust, passphrase=config.passphrase, files=DiskFiles(), now=clock.now())
+    _make_private(config)
     blobs = LocalBlobs(config.data / "blobs")
     blobs.prepare(now=clock.now())
     store = await open_store(config.database_url)
@@ -161,6 +163,16 @@ async def open_hub(config: HubConfig, *, clock: Clock | None = None, entropy: En
     except BaseException:
         await store.close()
         raise
+
+
+def _make_private(config: HubConfig) -> None:
+    """The database holds the secret that access tokens are signed with: new files are for this user alone."""
+    try:
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not config.database:
+            (config.data / _DATABASE).touch(mode=0o600)
+    except OSError as error:
+        raise StorageError(path=str(config.data), problem=error.strerror or str(error)) from error
 
 
 async def _compose(config: HubConfig, parts: Parts) -> Hub:

@@ -20,7 +20,7 @@ from skerry.hub.store import database
 from skerry.wire.v1.device import CLIENT_ASSERTION_TYPE
 from skerry.wire.v1.operator import Role
 from support.bundles import bundle
-from support.hub_world import CAPABILITIES, b64
+from support.hub_world import CAPABILITIES, b64, play
 
 OPEN = {
     ("GET", "/healthz"),
@@ -228,6 +228,18 @@ def test_tokens_are_nowhere_in_the_data_folder(hub, tmp_path):
 
 
 # --- audit ---------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_hub_writes_is_for_its_user_alone(tmp_path, keys):
+    """The database holds the secret that access tokens are signed with."""
+
+    async def scene(world):
+        await world.device()
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "new").glob("hub.sqlite*")}
+        assert modes == {"hub.sqlite": 0o600, "hub.sqlite-wal": 0o600, "hub.sqlite-shm": 0o600}
+        assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+    play(scene, tmp_path / "new", keys)
 
 
 def test_every_mutating_request_leaves_one_record_also_when_refused(hub):

@@ -3,9 +3,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from skerry.agent.store import Store
 from skerry.errors import StorageError
 from skerry.wire.v1.device import WorkloadSpec
-from support.agent_world import World
+from support.agent_world import LAYOUT, World
 
 
 def reports(world):
@@ -156,6 +157,67 @@ def test_assignment_that_changes_in_the_middle_of_a_download_stops_it():
     assert reports(world)[1] == ("undone", "superseded")
     assert world.records.get("w0").failed == ()
     assert world.serving() == second.digest
+
+
+def test_assignment_that_changes_during_the_self_test_is_not_switched_to():
+    """What the hub no longer wants is not activated because it happened to be ready."""
+    world = World()
+    first, second = world.publisher.refs[:2]
+    world.assign(first)
+    real = world.runners.stage
+
+    def stage(launch):
+        real(launch)
+        if launch.digest == first.digest:
+            world.assign(second)
+
+    world.runners.stage = stage  # type: ignore[method-assign]  # the hub changes its mind
+    world.rounds()
+    assert world.runners.served == [second.digest]
+
+
+def test_nothing_is_fetched_of_what_trust_refuses():
+    world = World()
+    old, newer, newest = world.publisher.refs[:3]
+    for ref in (newer, newest):
+        world.assign(ref)
+        world.rounds()
+    asked = len(world.road.asked)
+    world.assign(old)
+    world.rounds()
+    assert reports(world)[-1] == ("refused", "rollback")
+    assert len(world.road.asked) == asked
+    assert not Store(world.files, LAYOUT).has(old.digest)
+
+
+def test_bundle_that_says_something_else_of_itself_never_runs():
+    """Catalogue and assignment agree on release 9; the bytes say 1. Of it only manifest and config are ever fetched."""
+    world = World()
+    ref = replace(world.publisher.refs[0], release_seq=9)
+    world.publisher.entries[ref.target] = replace(world.publisher.entries[ref.target], release_seq=9)
+    world.assign(ref)
+    world.rounds()
+    assert reports(world)[-1] == ("refused", "release-seq-mismatch")
+    assert world.runners.served == []
+    assert len(world.road.asked) == 1
+    assert ref.digest not in world.gate.allowed
+
+
+def test_trust_is_asked_once_more_at_the_switch():
+    """Tested and ready, and meanwhile another workload's commit raised the floor above it."""
+    world = World()
+    ref = world.publisher.refs[0]
+    real = world.runners.stage
+
+    def stage(launch):
+        real(launch)
+        world.gate.committed(line=ref.line, model=ref.model, release_seq=4, replaced=3, floor_seq=0)
+
+    world.runners.stage = stage  # type: ignore[method-assign]  # that moment
+    world.assign(ref)
+    world.rounds()
+    assert reports(world)[-1] == ("refused", "rollback")
+    assert world.runners.served == []
 
 
 def test_same_bundle_under_two_names_is_kept_until_both_let_go():

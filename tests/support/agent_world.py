@@ -43,10 +43,10 @@ class Publisher:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, bytes] = {}
         self.entries: dict[str, CatalogueEntry] = {}
-        self.refs = [self._publish(number) for number in range(1, versions + 1)]
+        numbers = range(1, versions + 1)
+        self.refs = [self.publish(bundles.bundle(version=f"{number}.0.0", release_seq=number)) for number in numbers]
 
-    def _publish(self, number: int) -> BundleRef:
-        bundle = bundles.bundle(version=f"{number}.0.0", release_seq=number)
+    def publish(self, bundle: oci.Bundle) -> BundleRef:
         self.manifests[bundle.digest] = bundle.manifest.data
         self.blobs |= {digest: content(blob) for digest, blob in bundle.blobs.items()}
         return self._name(bundle)

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec.structs import replace
 
 from skerry.agent.store import Store
-from skerry.errors import StorageError
+from skerry.bundle import oci
+from skerry.errors import ExecutableFormat, StorageError
 from skerry.wire.v1.device import WorkloadSpec
+from support import bundles
 from support.agent_world import LAYOUT, World
 
 
@@ -218,6 +222,50 @@ def test_trust_is_asked_once_more_at_the_switch():
     world.rounds()
     assert reports(world)[-1] == ("refused", "rollback")
     assert world.runners.served == []
+
+
+class TwoFaced:
+    """Innocent when it is looked at for packing, code ever after: what a packer makes that does not look."""
+
+    def __init__(self) -> None:
+        self.faces = iter([b"weights".ljust(400)])
+        self.size = 400
+
+    def chunks(self) -> Iterator[bytes]:
+        yield next(self.faces, b"\x80\x04\x95K\x00" + b"pickled".ljust(395))
+
+
+def test_model_that_is_code_is_not_unpacked_whoever_signed_it():
+    """Released and assigned, named .onnx, and a pickle by its content."""
+    world = World()
+    files = {**bundles.files(), bundles.FP32: TwoFaced(), bundles.INT8: TwoFaced()}
+    ref = world.publisher.publish(oci.build(bundles.config(version="9.0.0", release_seq=9), files))
+    world.assign(ref)
+    world.rounds()
+    assert reports(world)[-1] == ("refused", ExecutableFormat.code)
+    assert world.runners.served == []
+    assert Store(world.files, LAYOUT).marker(ref.digest) is None
+
+
+def test_file_that_does_not_arrive_whole_in_its_folder_is_not_started():
+    """A disk that loses bytes on the way from blob to bundle."""
+    world = World()
+    ref = world.publisher.refs[0]
+    real = world.files.clone
+
+    def clone(source, target):
+        real(source, target)
+        if target.suffix == ".onnx":
+            world.files.write(target, b"x" * (world.files.size(target) or 0))
+
+    world.files.clone = clone  # type: ignore[method-assign]  # that disk
+    world.assign(ref)
+    world.rounds()
+    assert "was altered" in world.updater.problems["w0"]
+    assert (world.runners.served, world.runners.not_whole) == ([], [])
+    world.files.clone = real  # type: ignore[method-assign]  # the disk is well again
+    world.rounds(100)
+    assert world.serving() == ref.digest
 
 
 def test_same_bundle_under_two_names_is_kept_until_both_let_go():

@@ -44,6 +44,16 @@ def test_only_declared_files_inside_the_bundle_are_read(folder):
         read_file(folder, config, "model.onnx")
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "self-test.npz"])
+def test_a_file_altered_after_the_agent_checked_it_is_not_loaded(folder, name):
+    """The bytes that are hashed are the bytes that are used."""
+    data = (folder / name).read_bytes()
+    assert read_file(folder, read_config(folder), name) == data
+    (folder / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(DigestMismatch):
+        load(folder, "fp32")
+
+
 def test_an_unknown_variant(folder):
     with pytest.raises(ManifestError, match="no variant int8"):
         find_variant(read_config(folder), "int8")

@@ -22,7 +22,7 @@ from skerry.wire.v1.operator import RolloutStatus
 from support.stack import LINE, SKERRY, WORKLOAD, AgentChild, Stack, start_stack, tiny_bundle, wait_until
 from support.thief import Thief, workload
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_stack_stolen_online_keys_run_nothing_that_was_not_released(stack, thief
 
     def forge(ref: BundleRef, reason: str, *, device: str = "") -> None:
         thief.assign(device or agent.id, workload(ref, WORKLOAD), sequence=next(sequence))
-        wait_until(f"refusal: {reason}", lambda: reason in refusals(stack, agent))
+        wait_until(f"refusal: {reason}", lambda: reason in refusals(stack, agent), 60)
         assert serves(agent, good)
 
     forge(ref_of(tiny_bundle("1.0.0", 1)), "rollback")
@@ -124,7 +124,7 @@ def test_stack_stolen_online_keys_run_nothing_that_was_not_released(stack, thief
 
     _forge_catalogue(stack, thief, evil)
     thief.assign(agent.id, workload(ref_of(evil), WORKLOAD), sequence=next(sequence) + 1_000_000)
-    wait_until("refusal of a forged release role", lambda: "unsigned" in agent.workload().get("problem", ""))
+    wait_until("refusal of a forged release role", lambda: "unsigned" in agent.workload().get("problem", ""), 55)
     assert serves(agent, good)
     assert not (agent.state / "bundles" / evil.digest.removeprefix("sha256:")).exists()
 

@@ -22,7 +22,7 @@ from skerry.cli.settings import settings_path
 from skerry.cli.times import brief, iso
 from skerry.cli.world import World
 from skerry.effects.disk import DiskFiles
-from skerry.errors import HubNotChosen, SkerryError
+from skerry.errors import HubNotChosen, SkerryError, StateDamaged
 from skerry.trust import floors
 from skerry.wire.v1.operator import Summary
 
@@ -199,7 +199,12 @@ def _finding_error(detail: str) -> SkerryError:
 
 
 def _workloads(layout: Layout, files: DiskFiles) -> str:
-    records = Records(files, layout).all()
+    known = Records(files, layout)
+    records = known.all()
+    for name, problem in known.damaged.items():
+        raise StateDamaged(path=str(layout.workloads / f"{name}.json"), problem=problem)
+    for aside in sorted(layout.workloads.glob("*.damaged")):
+        raise StateDamaged(path=str(aside), problem="this record could not be read and was set aside")
     running = [f"{record.name} runs {record.committed.ref.name}" for record in records if record.committed]
     return ", ".join(running) or "none committed yet"
 

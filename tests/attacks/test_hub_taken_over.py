@@ -151,7 +151,7 @@ def _forge_catalogue(stack: Stack, thief: Thief, evil: oci.Bundle) -> None:
     name = publish.target_file_name(ref.target, ref.digest)
     thief.catalogue(
         {"targets": targets, role: forged},
-        version=1_000,
+        version=int(time.time()) + 1_000_000,  # above the hub's own, which follow the time
         served={f"catalogue/{version}.{role}.json": forged, f"targets/{name}": evil.manifest.data},
     )
 

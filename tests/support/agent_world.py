@@ -168,6 +168,10 @@ class Runners:
     def listen(self, workload: str, port: int) -> int:
         return port or 4000 + sum(map(ord, workload))
 
+    def start(self, launch: Launch) -> None:
+        self.stage(launch)
+        self.promote(launch.workload)
+
     def stage(self, launch: Launch) -> None:
         self.discard(launch.workload)
         store = Store(self.files, LAYOUT)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A runner without an engine: the control protocol and one HTTP answer, misbehaving as the bundle's labels ask.
 
-labels: self-test=fail | load=fail | slow-load=SECONDS | crash=SECONDS after serving | errors=RATE | p95=MS | results=N per figures window
+labels: self-test=fail | load=fail | slow-load=SECONDS | hang-if=FILE | fail-if=FILE (while that exists) | crash=SECONDS after serving | errors=RATE | p95=MS | results=N per figures window
 Answers every request with the bundle's name:version, closing the connection.
 """
 
@@ -49,7 +49,9 @@ class FakeRunner:
         config = json.loads((Path(start["bundle_dir"]) / "skerry.json").read_bytes())
         labels = config.get("labels", {})
         select.select([], [], [], float(labels.get("slow-load", "0")))
-        if labels.get("load") == "fail":
+        if Path(labels.get("hang-if", "/no/such")).exists():
+            self.wait_for_the_end()
+        if labels.get("load") == "fail" or Path(labels.get("fail-if", "/no/such")).exists():
             self.send(type="failed", code="SKY-1002", message="cannot load")
             return 1
         self.send(type="loaded", load_ms=1.0, rss_mib=1.0, engine="fake")
@@ -58,6 +60,11 @@ class FakeRunner:
         if not passed:
             return 5
         return self.wait(start, config, labels)
+
+    def wait_for_the_end(self) -> None:
+        while all(command["type"] != "gone" for command in self.commands()):
+            pass
+        os._exit(0)
 
     def wait(self, start: dict[str, Any], config: dict[str, Any], labels: dict[str, str]) -> int:
         while True:

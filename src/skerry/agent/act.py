@@ -192,7 +192,7 @@ class Actor:
             return
         self._make_whole(name, release)
         self._listen(name)
-        self._serve(name, release)
+        self._means.runners.start(launch_of(name, release, self._means.store, self._means.memory_limit_mib))
 
     def _make_whole(self, name: str, release: Release) -> None:
         """Mend a bundle that was committed here, if need be: from its blobs, else only what is damaged travels again."""
@@ -211,18 +211,15 @@ class Actor:
         except StepRefused as no:
             raise StateDamaged(path=digest, problem=f"{flaw}; fetching it again: {no}") from no
 
-    def _serve(self, name: str, release: Release) -> None:
-        launch = launch_of(name, release, self._means.store, self._means.memory_limit_mib)
-        self._means.runners.stage(launch)
-        self._means.runners.promote(name)
-
     def _fall_back(self, step: Step) -> None:
         record = self._means.records.get(step.workload)
         if record.previous is None:
             return
         self._make_whole(record.name, record.previous)
         self._listen(record.name)
-        self._serve(record.name, record.previous)
+        launch = launch_of(record.name, record.previous, self._means.store, self._means.memory_limit_mib)
+        self._means.runners.stage(launch)
+        self._means.runners.promote(record.name)
         detail = "the committed version crashed again and again"
         record = self._means.records.get(step.workload)
         self._write(

@@ -21,6 +21,7 @@ from skerry.wire.v1.device import Assignment
 _log = logging.getLogger(__name__)
 
 LEAST_PAUSE = 1.0
+CLOCK_SET = 60.0  # seconds by which a clock was not slewed but set
 _REFUSED = "assignment-refused"
 
 
@@ -48,6 +49,7 @@ class Follower:
     _held: Fetched | None = None
     _in_force: bytes = b""
     _next_refresh: float = 0.0
+    _clock_base: float = 0.0  # clock minus monotonic clock when the last judgement was made
     _noted: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -101,7 +103,9 @@ class Follower:
         return min(self.poll, LEAST_PAUSE)
 
     def _refresh_due(self) -> bool:
-        return self.clock.monotonic() >= self._next_refresh
+        """Also at once when the clock was set: what was refused for a wrong one may be right by now."""
+        was_set = abs(self.clock.now() - self.clock.monotonic() - self._clock_base) > CLOCK_SET
+        return was_set or self.clock.monotonic() >= self._next_refresh
 
     def _refresh(self) -> None:
         try:
@@ -126,6 +130,7 @@ class Follower:
                 case None:
                     pass
         self._next_refresh = self.clock.monotonic() + self.refresh_every
+        self._clock_base = self.clock.now() - self.clock.monotonic()
 
     def _decide(self, envelope: bytes) -> Accepted | Refused | None:
         """None when the catalogue cannot say."""

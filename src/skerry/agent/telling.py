@@ -153,7 +153,7 @@ class Teller:
             committed=release.ref.name if release else "",
             attempt=f"{attempt.spec.bundle.name} {attempt.phase}" if attempt else "",
             url=f"http://{_host(self.host)}:{record.port}" if record.port and running else "",
-            problem=self.updater.problems.get(record.name, ""),
+            problem=self.updater.problems.get(record.name, "") or self.supervisor.problem(record.name),
             refused=f"{record.refusal.reason}: {record.refusal.detail}" if record.refusal else "",
         )
 

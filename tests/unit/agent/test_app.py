@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
+from urllib.parse import urlsplit
 
 import pytest
 
+from skerry.agent.supervise.process import Timing
 from skerry.trust.chain import Intact, verify_chain
 from skerry.wire.v1.report import DeviceReport, WorkloadReport
 from support.mini_hub import DEVICE
@@ -358,3 +361,91 @@ def test_once_ends_by_itself_when_all_is_done(bench):
     bench.committed(v1)
     bench._thread.join(20)
     assert not bench._thread.is_alive()
+
+
+def three(bench, **labels: str):
+    """Three workloads, the first of them with labels."""
+    refs = {
+        name: bench.owner.release("1.0.0", 1, line=line, name=name, labels=labels if name == "a" else {})
+        for name, line in (("a", "vision"), ("b", "audio"), ("c", "audio"))
+    }
+    bench.join()
+    bench.hub.assign(*(bench.spec(ref, name=name, soak=0.1) for name, ref in refs.items()))
+    bench.start()
+    for ref in refs.values():
+        bench.committed(ref)
+    return refs
+
+
+def test_a_committed_version_that_hangs_while_it_loads_keeps_no_other_waiting(bench, tmp_path):
+    three(bench, **{"hang-if": str(tmp_path / "hang")})
+    bench.stop()
+    (tmp_path / "hang").touch()
+    bench.start(timing=Timing(start=60, serve=10, linger=0.5, end=5, figures=0.1, probe=0.1))
+    bench.until("the others", lambda: all(bench.workload(name) and bench.workload(name).url for name in "bc"), 15)
+    assert (bench.ask("b"), bench.ask("c")) == ("b:1.0.0", "c:1.0.0")
+    assert bench.workload("a").url == ""
+
+
+def test_a_committed_version_that_never_comes_to_serve_falls_back_however_slowly_it_fails(bench, tmp_path):
+    v1 = bench.owner.release("1.0.0", 1)
+    v2 = bench.owner.release("2.0.0", 2, labels={"hang-if": str(tmp_path / "hang")})
+    running(bench, v1)
+    bench.hub.assign(bench.spec(v2))
+    bench.committed(v2)
+    bench.stop()
+    (tmp_path / "hang").touch()
+    bench.start(timing=Timing(start=1.5, serve=10, linger=0.5, end=5, figures=0.1, probe=0.1))
+    bench.until("a problem", lambda: "not loaded within" in bench.workload().problem)
+    bench.until("fall-back", lambda: bench.hub.states(v2)[-1] == "fell-back")
+    bench.until("v1 serves", lambda: bool(bench.workload().url))
+    assert bench.ask() == v1.name
+
+
+def test_nothing_to_fall_back_to_is_tried_again_until_it_starts(bench, tmp_path):
+    v1 = bench.owner.release("1.0.0", 1, labels={"fail-if": str(tmp_path / "fail")})
+    running(bench, v1)
+    bench.stop()
+    (tmp_path / "fail").touch()
+    bench.start()
+    bench.until("a problem", lambda: "SKY-1002" in bench.workload().problem)
+    (tmp_path / "fail").unlink()
+    bench.until("serving", lambda: bool(bench.workload().url), 45)
+    assert bench.workload().problem == ""
+
+
+def test_a_port_taken_by_another_program_is_said_and_waited_for(bench):
+    v1 = bench.owner.release("1.0.0", 1)
+    running(bench, v1)
+    url = bench.workload().url
+    bench.stop()
+    with socket.create_server(("127.0.0.1", urlsplit(url).port)):
+        bench.start()
+        bench.until("a problem", lambda: "cannot listen on port" in bench.workload().problem)
+        assert bench.workload().url == ""
+    bench.until("serving", lambda: bool(bench.workload().url))
+    assert bench.workload().url == url
+    assert bench.ask() == v1.name
+
+
+def test_removing_one_workload_of_three_touches_no_other(bench):
+    refs = three(bench)
+    pids = {name: bench.agent._supervisor._slot(name).serving.pid for name in "ac"}
+    bench.hub.assign(*(bench.spec(refs[name], name=name) for name in "ac"))
+    bench.until("removal", lambda: bench.hub.states(refs["b"])[-1] == "removed")
+    assert {name: bench.agent._supervisor._slot(name).serving.pid for name in "ac"} == pids
+    assert bench.workload("b").url == ""
+
+
+def test_another_bundle_asked_for_in_the_middle_of_a_fetch(bench):
+    v1, v2, v3 = (bench.owner.release(f"{number}.0.0", number) for number in (1, 2, 3))
+    running(bench, v1)
+    bench.hub.cut_blobs_after = 150
+    bench.hub.assign(bench.spec(v2))
+    bench.until("a fetch", lambda: len(bench.hub.ranges) >= 1)
+    bench.hub.assign(bench.spec(v3))
+    bench.until("undo", lambda: bench.hub.states(v2)[-1:] == ["undone"])
+    bench.hub.cut_blobs_after = None
+    bench.committed(v3)
+    assert last(bench, v2).reason == "superseded"
+    assert not list((bench.state / "partial").iterdir())

@@ -134,9 +134,18 @@ def test_what_was_refused_for_a_wrong_clock_is_followed_when_the_clock_is_right(
     device.round()
     assert device.sequence() == 0
     device.clock.jump(-9 * 365 * DAY)
-    device.later()
+    device.round()
     assert (device.sequence(), device.road.sent) == (3, 1)
     assert device.history() == ["catalogue-refused freeze", "assignment-refused expired", "assignment-accepted"]
+
+
+def test_a_clock_that_is_slewed_is_no_reason_to_ask_the_catalogue_again(device):
+    device.round()
+    asked = len(device.victim.memory.requests)
+    for _ in range(20):
+        device.clock.jump(2.0)
+        device.round()
+    assert len(device.victim.memory.requests) == asked
 
 
 @pytest.mark.parametrize("offset", [500.0, -500.0])

@@ -2,8 +2,8 @@
 """The supervisor: one slot per workload with its listening socket, the runner that serves and the one being tried.
 
 Switch without a dropped request: both runners hold the same listening socket; the new one accepts before the old one stops.
-A crashed runner is started again with growing pauses, each workload's in a thread of its own: one that hangs while it loads
-keeps no other waiting. In a soak it is not: reconcile takes the version back instead.
+What is committed is started, and after a crash started again with growing pauses, in a thread of its own: one that hangs while
+it loads keeps no other waiting. In a soak it is not started again: reconcile takes the version back instead.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from skerry.wire.v1.report import FiguresReport
 
 _log = logging.getLogger(__name__)
 _ENDING = "the agent is ending"
+STARTS_AT_ONCE = 2  # while it loads, a model takes more memory than it keeps
 
 
 @dataclass(kw_only=True)
@@ -41,7 +42,8 @@ class Slot:
     soak: SoakWatch | None = None
     window: FiguresWindow | None = None
     again: tuple[float, Launch] | None = None  # when to start what again
-    starting: Launch | None = None  # what is being started again right now; None also when that is no longer wanted
+    problem: str = ""  # why the last start failed
+    starting: Launch | None = None  # what is being started right now; None also when that is no longer wanted
     coming: RunnerProcess | None = None  # and as which process
 
 
@@ -81,6 +83,7 @@ class Supervisor:
         self._closing = False
         self._tend_now = threading.Event()
         self._drains: list[threading.Thread] = []
+        self._starts = threading.BoundedSemaphore(STARTS_AT_ONCE)
         for orphan in find_orphans(surroundings.state):
             _log.warning("orphan pid=%d workload=%s digest=%s", orphan.pid, orphan.workload, orphan.digest)
             self._slot(orphan.workload).orphans.append(orphan)
@@ -96,6 +99,13 @@ class Supervisor:
                 raise sockets.port_trouble(workload, port, error) from error
             slot.port = slot.socket.getsockname()[1]
         return slot.port
+
+    def start(self, launch: Launch) -> None:
+        slot = self._slot(launch.workload)
+        self.listen(launch.workload, slot.port)
+        with self._lock:
+            slot.again, slot.starting = None, launch
+        self._start_aside(slot, launch)
 
     def stage(self, launch: Launch) -> None:
         slot = self._slot(launch.workload)
@@ -122,22 +132,13 @@ class Supervisor:
         if fresh is None:
             raise RunnerFailed(workload=workload, problem="there is no tested runner to switch to")
         try:
-            if slot.socket is not None:
-                slot.socket.listen(sockets.BACKLOG)
-            fresh.serve()
+            self._serve(slot, fresh)
         finally:
             with self._lock:
                 slot.staged = None
         with self._lock:
             if not self._closing:
-                before, slot.serving = slot.serving, fresh
-                leftovers, slot.orphans = slot.orphans, []
-                slot.soak = slot.again = slot.starting = None
-                slot.window = FiguresWindow(seconds=self._figures_seconds)
-                slot.crashes.served(fresh.launch.digest)
-                self._lost_at_once(slot, fresh)
-                self._retire(before, leftovers)
-                self._outlets.changed()
+                self._put_in_service(slot, fresh)
                 return
         fresh.kill()
         raise RunnerFailed(workload=workload, problem=_ENDING)
@@ -206,6 +207,10 @@ class Supervisor:
             slot = self._slot(workload)
             return slot.starting is not None or slot.again is not None
 
+    def problem(self, workload: str) -> str:
+        """Why what is committed did not start when it was last tried; empty when it did."""
+        return self._slot(workload).problem
+
     def port(self, workload: str) -> int:
         return self._slot(workload).port
 
@@ -228,9 +233,8 @@ class Supervisor:
                 if launch is None or self._closing:
                     continue
                 slot.again, slot.starting = None, launch
-            threading.Thread(
-                target=self._start_again, args=(slot, launch), name=f"again-{slot.workload}", daemon=True
-            ).start()
+            _log.warning("start again workload=%s digest=%s", slot.workload, launch.digest)
+            self._start_aside(slot, launch)
 
     def close(self) -> None:
         """Drain everything, all workloads at once."""
@@ -265,29 +269,33 @@ class Supervisor:
             raise RunnerFailed(workload=launch.workload, problem="it has no listening socket")
         return RunnerProcess(launch, slot.socket, self._surroundings, self._listeners)
 
-    def _start_again(self, slot: Slot, launch: Launch) -> None:
+    def _start_aside(self, slot: Slot, launch: Launch) -> None:
+        """`slot.starting` is `launch`."""
+        name = f"start-{slot.workload}"
+        threading.Thread(target=self._start_now, args=(slot, launch), name=name, daemon=True).start()
+
+    def _start_now(self, slot: Slot, launch: Launch) -> None:
         """Whatever was decided for the workload meanwhile has made `slot.starting` something else, and wins."""
-        _log.warning("start again workload=%s digest=%s", slot.workload, launch.digest)
         ready: RunnerProcess | None = None
+        problem = ""
         try:
-            ready = self._bring_up(slot, launch)
+            with self._starts:
+                ready = self._bring_up(slot, launch)
         except (RunnerFailed, SelfTestFailed) as error:
-            _log.warning("start again failed workload=%s error=%s", slot.workload, error)
+            problem = str(error)
         finally:
             with self._lock:
                 slot.coming = None
-                wanted = slot.starting is launch and slot.serving is None
+                wanted = slot.starting is launch and slot.serving is None and not self._closing
                 if slot.starting is launch:
                     slot.starting = None
                 if wanted and ready is not None:
-                    slot.serving = ready
-                    slot.crashes.served(launch.digest)
-        if ready is None:
-            if wanted:
-                self._crashed(slot, launch, started=False)
-        elif wanted:
-            self._lost_at_once(slot, ready)
-        else:
+                    self._put_in_service(slot, ready)
+                elif wanted and problem:
+                    _log.warning("start failed workload=%s error=%s", slot.workload, problem)
+                    slot.problem = problem
+                    self._crashed(slot, launch, started=False)
+        if ready is not None and not wanted:
             ready.kill()
         self._outlets.changed()
 
@@ -297,8 +305,26 @@ class Supervisor:
             slot.coming = fresh
         fresh.await_self_test()
         if slot.starting is launch:
-            fresh.serve()
+            self._serve(slot, fresh)
         return fresh
+
+    @staticmethod
+    def _serve(slot: Slot, fresh: RunnerProcess) -> None:
+        if slot.socket is not None:
+            slot.socket.listen(sockets.BACKLOG)
+        fresh.serve()
+
+    def _put_in_service(self, slot: Slot, fresh: RunnerProcess) -> None:
+        """What served before drains. With the lock."""
+        before, slot.serving = slot.serving, fresh
+        leftovers, slot.orphans = slot.orphans, []
+        slot.soak = slot.again = slot.starting = None
+        slot.problem = ""
+        slot.window = FiguresWindow(seconds=self._figures_seconds)
+        slot.crashes.served(fresh.launch.digest)
+        self._lost_at_once(slot, fresh)
+        self._retire(before, leftovers)
+        self._outlets.changed()
 
     def _lost_at_once(self, slot: Slot, fresh: RunnerProcess) -> None:
         """A runner that ended before it was known to be the one that serves: nobody heard of it."""
@@ -378,5 +404,5 @@ class Supervisor:
         slot = self._slot(process.launch.workload)
         with self._lock:  # at once: or the updater would see neither a runner nor one that is about to come
             if slot.serving is process:
-                slot.serving = None
+                slot.serving, slot.problem = None, process.problem
                 self._crashed(slot, process.launch)

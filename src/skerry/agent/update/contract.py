@@ -62,10 +62,13 @@ class Launch(Struct, frozen=True, kw_only=True):
 
 
 class Runners(Protocol):
-    """The supervisor, as update steps see it. Every call blocks until it is done."""
+    """The supervisor, as update steps see it. Every call but `start` blocks until it is done."""
 
     def listen(self, workload: str, port: int) -> int:
         """Own the workload's listening socket from now on; the port it has. `port` 0 = any. Raises RunnerFailed."""
+
+    def start(self, launch: Launch) -> None:
+        """Start what is committed, aside; a start that fails is tried again. Raises RunnerFailed without a port to serve on."""
 
     def stage(self, launch: Launch) -> None:
         """A fresh process loads and self-tests; it does not serve yet. Raises RunnerFailed, SelfTestFailed."""

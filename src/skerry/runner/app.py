@@ -14,16 +14,17 @@ from typing import Final
 
 from skerry import __version__
 from skerry.effects import Clock, Entropy
-from skerry.runner import memory, results
+from skerry.oip.messages import ModelSignature
+from skerry.runner import results
 from skerry.runner.control import BlockingControl, Control
-from skerry.runner.loading import LoadedVariant
 from skerry.runner.probes import Probes
+from skerry.runtime import memory
 from skerry.runtime.selftest import SelfTestOutcome
+from skerry.runtime.variant import LoadedVariant
 from skerry.serve.endpoints import Endpoints, Gauges
+from skerry.serve.http.server import HttpServer
 from skerry.serve.inference import Answered, Served
-from skerry.serve.protocol import ModelSignature
 from skerry.serve.schedule import WorkerPool, place
-from skerry.serve.server import HttpServer
 from skerry.wire.v1.runner import Acked, Command, Drain, Drained, Figures, Serving, Start
 
 _ACK_SECONDS: Final = 5.0

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from skerry.effects.system import SystemClock, SystemEntropy
 from skerry.errors import RunnerFailed, SkerryError
-from skerry.runner import loading, memory
 from skerry.runner.app import ServingRunner
 from skerry.runner.control import BadCommand, BlockingControl
-from skerry.runner.loading import LoadedVariant
+from skerry.runtime import memory, variant
 from skerry.runtime.selftest import SelfTestOutcome
+from skerry.runtime.variant import LoadedVariant
 from skerry.wire.v1.runner import Drain, Drained, Failed, Loaded, SelfTested, Serve, Start
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
@@ -88,9 +88,9 @@ def _failed(control: BlockingControl, error: SkerryError, code: Exit) -> Exit:
 
 def _run(control: BlockingControl, start: Start) -> Exit:
     memory.limit(start.memory_limit_mib)
-    loaded = loading.load(Path(start.bundle_dir), start.variant, config_digest=start.config_digest)
+    loaded = variant.load(Path(start.bundle_dir), start.variant, config_digest=start.config_digest)
     control.send(Loaded(load_ms=loaded.load_ms, rss_mib=memory.resident_mib(), engine=loaded.engine.description))
-    outcome = loading.self_test(loaded)
+    outcome = variant.self_test(loaded)
     control.send(
         SelfTested(
             passed=outcome.passed,

@@ -10,9 +10,9 @@ from typing import Final
 
 from skerry.effects import Clock
 from skerry.errors import Overloaded
-from skerry.runner.loading import LoadedVariant
+from skerry.oip import requests
 from skerry.runtime import selftest
-from skerry.serve import requests
+from skerry.runtime.variant import LoadedVariant
 from skerry.serve.inference import Answered, Call, Refused, Served
 from skerry.serve.schedule import Crashed
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 from skerry.bundle.manifest import TensorSpec
 from skerry.observe.counters import Histogram, ModelCounters
 from skerry.observe.exposition import Family
+from skerry.oip.messages import EXTENSIONS
 from skerry.serve.inference import Served
-from skerry.serve.protocol import EXTENSIONS
 
 _CONFIG_TYPES: Final = {"BYTES": "TYPE_STRING"}
 _NS: Final = 1_000_000_000

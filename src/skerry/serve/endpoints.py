@@ -16,9 +16,9 @@ from skerry.errors import InferenceFailed, NotReady, SkerryError, UnknownModel
 from skerry.observe.counters import Timing
 from skerry.observe.exposition import CONTENT_TYPE, render
 from skerry.serve import documents
+from skerry.serve.http.message import BINARY, HttpRequest, HttpResponse, Reply, refusal
+from skerry.serve.http.routes import Endpoint, Route, route
 from skerry.serve.inference import Answered, Call, Refused, Served, header_length, infer
-from skerry.serve.message import BINARY, HttpRequest, HttpResponse, Reply, refusal
-from skerry.serve.routes import Endpoint, Route, route
 from skerry.serve.schedule import Crashed, Inline, Workers, guarded, place
 
 

@@ -10,10 +10,11 @@ from msgspec import Struct
 
 from skerry.errors import DeadlineExceeded, InferenceRequestInvalid, SkerryError
 from skerry.observe.counters import ModelCounters
+from skerry.oip import answers, requests
+from skerry.oip.messages import InferAnswer, ModelSignature
 from skerry.runtime.datatypes import Array
 from skerry.runtime.engine import Engine
-from skerry.serve import answers, encoding, requests
-from skerry.serve.protocol import InferAnswer, ModelSignature
+from skerry.serve.http import encoding
 
 Monotonic = Callable[[], float]
 

@@ -8,8 +8,8 @@ import pytest
 from acceptance.runner_harness import write_bundle
 from contracts.engine.models import affine
 from skerry.errors import DigestMismatch, InputMissing, ManifestError
-from skerry.runner.bundle_dir import find_variant, read_config, read_file
-from skerry.runner.loading import load
+from skerry.runtime.bundle_dir import find_variant, read_config, read_file
+from skerry.runtime.variant import load
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from acceptance.runner_harness import write_bundle
 from contracts.engine.models import affine
 from skerry.bundle.manifest import Tolerance
 from skerry.observe.counters import Timing
-from skerry.runner.loading import load, self_test
 from skerry.runner.probes import Probes
 from skerry.runtime.onnx import OnnxEngine
+from skerry.runtime.variant import load, self_test
 from unit.serve.rig import Rig
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)

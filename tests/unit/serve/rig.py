@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from contracts.engine.models import affine
 from skerry.errors import Overloaded
+from skerry.oip.messages import ModelSignature
 from skerry.runtime.onnx import OnnxEngine
-from skerry.serve.connection import Connection, Limits
 from skerry.serve.endpoints import Endpoints, Gauges
+from skerry.serve.http.connection import Connection, Limits
 from skerry.serve.inference import Served
-from skerry.serve.protocol import ModelSignature
 from skerry.serve.schedule import guarded
 from skerry.testing.clock import VirtualClock
 

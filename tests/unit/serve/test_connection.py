@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from skerry.serve.connection import Limits
+from skerry.serve.http.connection import Limits
 from unit.serve.rig import Rig, post
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: h\r\n\r\n"

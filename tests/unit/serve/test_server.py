@@ -9,10 +9,10 @@ import pytest
 import uvloop
 
 from skerry.errors import Overloaded
-from skerry.serve.connection import Limits
-from skerry.serve.message import HttpResponse
+from skerry.serve.http.connection import Limits
+from skerry.serve.http.message import HttpResponse
+from skerry.serve.http.server import HttpServer
 from skerry.serve.schedule import Crashed, Inline, OnWorker, WorkerPool, place
-from skerry.serve.server import HttpServer
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 

@@ -9,9 +9,9 @@ from typing import Final
 from msgspec import UNSET, Raw, UnsetType
 from msgspec.json import Encoder
 
+from skerry.oip import binary_codec, json_codec
+from skerry.oip.messages import AnswerBody, AnswerTensor, InferAnswer, InferRequest, ModelSignature
 from skerry.runtime.datatypes import Array
-from skerry.serve import binary_codec, json_codec
-from skerry.serve.protocol import AnswerBody, AnswerTensor, InferAnswer, InferRequest, ModelSignature
 
 _encoder: Final = Encoder()
 

@@ -13,9 +13,8 @@ from msgspec.json import Decoder, Encoder
 
 from skerry.bundle.manifest import TensorSpec
 from skerry.errors import InferenceRequestInvalid
-from skerry.runtime.datatypes import NUMPY, PROTOCOL, Array, fits
-from skerry.serve import binary_codec, json_codec
-from skerry.serve.protocol import (
+from skerry.oip import binary_codec, json_codec
+from skerry.oip.messages import (
     InferRequest,
     ModelSignature,
     Parameter,
@@ -24,6 +23,7 @@ from skerry.serve.protocol import (
     RequestTensor,
     Wanted,
 )
+from skerry.runtime.datatypes import NUMPY, PROTOCOL, Array, fits
 
 _decoder: Final = Decoder(RequestBody)
 _encoder: Final = Encoder()

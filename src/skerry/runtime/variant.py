@@ -11,8 +11,7 @@ from typing import Final
 
 from skerry.bundle.manifest import BundleConfig, Io, TensorSpec, Variant
 from skerry.errors import ManifestError
-from skerry.runner import bundle_dir, memory
-from skerry.runtime import selftest
+from skerry.runtime import bundle_dir, memory, selftest
 from skerry.runtime.engine import Engine
 from skerry.runtime.onnx import OnnxEngine
 from skerry.runtime.selftest import Samples, SelfTestOutcome

@@ -8,8 +8,8 @@ import logging
 import socket
 from collections.abc import Callable
 
-from skerry.serve.connection import Connection, Limits
-from skerry.serve.message import HttpRequest, Reply
+from skerry.serve.http.connection import Connection, Limits
+from skerry.serve.http.message import HttpRequest, Reply
 
 _SWEEP_SECONDS = 1.0
 _BACKLOG = 1024

@@ -20,7 +20,7 @@ import httptools
 from msgspec import Struct
 
 from skerry.errors import Overloaded, RequestTooLarge
-from skerry.serve.message import HttpRequest, HttpResponse, Reply, refusal
+from skerry.serve.http.message import HttpRequest, HttpResponse, Reply, refusal
 from skerry.serve.status import error_body
 
 _JOIN_BELOW: Final = 64 * 1024

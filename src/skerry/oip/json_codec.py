@@ -42,9 +42,7 @@ def _depth(data: memoryview) -> int:
 
 
 def decode_tensor(name: str, datatype: str, shape: tuple[int, ...], data: Raw) -> Array:
-    """`data` flat, or nested exactly as `shape`. Raises InferenceRequestInvalid."""
-    if datatype in NO_JSON:
-        raise InferenceRequestInvalid(problem=f"input {name}: {datatype} has no JSON form, send it as binary data")
+    """`data` flat, or nested exactly as `shape`; `datatype` has a JSON form. Raises InferenceRequestInvalid."""
     view = memoryview(data)
     depth = _depth(view)
     if not 1 <= depth <= _MAX_DEPTH:

@@ -6,7 +6,7 @@ Unknown keys of a request are ignored, as every server of the protocol does; a m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
@@ -57,7 +57,10 @@ class AnswerBody(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSignature:
-    """Under which names a loaded variant is served. `io` is the engine's, with the manifest's labels where it has any."""
+    """Under which names a loaded variant is served. `io` is the engine's, with the manifest's labels where it has any.
+
+    `plans` remembers what the heads of binary requests said: a client sends the same head with every request.
+    """
 
     name: str
     version: str
@@ -65,6 +68,7 @@ class ModelSignature:
     io: Io
     platform: str = "onnx_onnxruntime"
     backend: str = "onnxruntime"
+    plans: dict[bytes, RequestPlan] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def inputs(self) -> dict[str, TensorSpec]:
@@ -82,13 +86,46 @@ class Wanted(Struct, frozen=True, kw_only=True):
     binary: bool
 
 
+class Selection(Struct, frozen=True, kw_only=True):
+    """The outputs asked for. `heads` remembers, by the shapes of an all-binary answer, its JSON without the request's id."""
+
+    outputs: tuple[Wanted, ...]
+    binary: bool  # all of them
+    heads: dict[tuple[tuple[int, ...], ...], bytes] = {}
+
+
 class InferRequest(Struct, frozen=True, kw_only=True):
-    """`inputs` are valid for the model; binary ones are read-only views of the body. `timeout` in seconds, 0 = none."""
+    """`inputs` are valid for the model; binary ones are read-only views of the body. `timeout` in seconds, 0 = none.
+
+    `priority` as Triton has it: 1 goes first, larger numbers later, 0 is the default.
+    """
 
     inputs: dict[str, Array]
-    wanted: tuple[Wanted, ...]
+    wanted: Selection
     id: str | None = None
     timeout: float = 0.0
+    priority: int = 0
+
+
+class Source(Struct, frozen=True, kw_only=True):
+    """Where an input of a request comes from: `size` bytes of the tail, or JSON."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    size: int = -1  # -1 = JSON
+    data: Raw = Raw()
+
+
+class RequestPlan(Struct, frozen=True, kw_only=True):
+    """The JSON of a request, checked against the model. With binary inputs only it holds for every tail of `tail` bytes."""
+
+    sources: tuple[Source, ...]
+    wanted: Selection
+    tail: int
+    id: str | None = None
+    timeout: float = 0.0
+    priority: int = 0
 
 
 class InferAnswer(Struct, frozen=True, kw_only=True):

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
-from msgspec import UNSET, DecodeError
+from msgspec import UNSET, DecodeError, Raw
 from msgspec.json import Decoder, Encoder
 
 from skerry.bundle.manifest import TensorSpec
@@ -20,7 +20,10 @@ from skerry.oip.messages import (
     Parameter,
     RequestBody,
     RequestOutput,
+    RequestPlan,
     RequestTensor,
+    Selection,
+    Source,
     Wanted,
 )
 from skerry.runtime.datatypes import NUMPY, PROTOCOL, Array, fits
@@ -34,6 +37,9 @@ _MAX_RANK: Final = 16
 _MAX_VALUES: Final = 1 << 31
 _MAX_TIMEOUT: Final = 1 << 53  # microseconds: 285 years
 _MICROSECONDS: Final = 1e-6
+_MAX_PRIORITY: Final = 1 << 32
+_REMEMBERED: Final = 64  # heads of requests per model
+_MAX_REMEMBERED: Final = 2048  # bytes of one
 
 
 def _bad(problem: str) -> InferenceRequestInvalid:
@@ -44,18 +50,52 @@ def decode(body: bytes, header_length: int | None, model: ModelSignature) -> Inf
     """`header_length` is the Inference-Header-Content-Length, None without one, 0 for a raw request."""
     if header_length == 0:
         return _raw(body, model)
-    if header_length is not None and header_length > len(body):
+    if header_length is None:
+        return _read(_plan(memoryview(body), None, model), memoryview(b""))
+    if header_length > len(body):
         raise _bad(f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes")
-    view = memoryview(body)
-    split = len(body) if header_length is None else header_length
-    document = _document(view[:split])
-    tail = None if header_length is None else view[split:]
-    return InferRequest(
-        inputs=_inputs(document, tail, model),
+    head = body[:header_length]
+    tail = len(body) - header_length
+    plan = model.plans.get(head)
+    if plan is None or plan.tail != tail:
+        plan = _plan(memoryview(head), tail, model)
+        _remember(head, plan, model)
+    return _read(plan, memoryview(body)[header_length:])
+
+
+def _plan(text: memoryview, tail: int | None, model: ModelSignature) -> RequestPlan:
+    """`tail` is the number of bytes behind the JSON, None where there can be none."""
+    document = _document(text)
+    return RequestPlan(
+        sources=tuple(_sources(document, tail, model)),
         wanted=_wanted(document, model),
+        tail=tail or 0,
         id=None if document.id is UNSET else document.id,
         timeout=_timeout(document.parameters),
+        priority=_priority(document.parameters),
     )
+
+
+def _remember(head: bytes, plan: RequestPlan, model: ModelSignature) -> None:
+    """Only what the next request of that client is likely to say again: no values, no id of its own."""
+    if len(head) > _MAX_REMEMBERED or plan.id or any(source.size < 0 for source in plan.sources):
+        return
+    if len(model.plans) >= _REMEMBERED:
+        model.plans.clear()
+    model.plans[head] = plan
+
+
+def _read(plan: RequestPlan, tail: memoryview) -> InferRequest:
+    inputs: dict[str, Array] = {}
+    at = 0
+    for source in plan.sources:
+        if source.size < 0:
+            inputs[source.name] = json_codec.decode_tensor(source.name, source.datatype, source.shape, source.data)
+            continue
+        data = tail[at : at + source.size]
+        inputs[source.name] = binary_codec.decode_tensor(source.name, source.datatype, source.shape, data)
+        at += source.size
+    return InferRequest(inputs=inputs, wanted=plan.wanted, id=plan.id, timeout=plan.timeout, priority=plan.priority)
 
 
 def encode(inputs: Mapping[str, Array], model: ModelSignature) -> tuple[bytes, int]:
@@ -90,31 +130,38 @@ def _timeout(parameters: dict[str, Parameter]) -> float:
     return value * _MICROSECONDS
 
 
+def _priority(parameters: dict[str, Parameter]) -> int:
+    value = parameters.get("priority", 0)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_PRIORITY:
+        raise _bad("parameter priority must be a whole number: 1 goes first, 0 is the default")
+    return value
+
+
 # --- inputs --------------------------------------------------------------------------------------------------------------
 
 
-def _inputs(document: RequestBody, tail: memoryview | None, model: ModelSignature) -> dict[str, Array]:
+def _sources(document: RequestBody, tail: int | None, model: ModelSignature) -> Iterator[Source]:
     declared = model.inputs
-    inputs: dict[str, Array] = {}
+    seen: set[str] = set()
     at = 0
     for tensor in document.inputs:
-        if tensor.name in inputs:
+        if tensor.name in seen:
             raise _bad(f"input {tensor.name} is there twice")
+        seen.add(tensor.name)
         shape = _shape(tensor, declared)
-        size = _binary_size(tensor, tail)
+        size = _binary_size(tensor, has_tail=tail is not None)
         if size is None or tail is None:
-            inputs[tensor.name] = _from_json(tensor, shape)
+            yield Source(name=tensor.name, datatype=tensor.datatype, shape=shape, data=_json_data(tensor))
             continue
-        if at + size > len(tail):
+        if at + size > tail:
             raise _bad(f"input {tensor.name}: the body ends before its {size} bytes")
-        inputs[tensor.name] = binary_codec.decode_tensor(tensor.name, tensor.datatype, shape, tail[at : at + size])
+        yield Source(name=tensor.name, datatype=tensor.datatype, shape=shape, size=size)
         at += size
-    if tail is not None and at != len(tail):
-        raise _bad(f"{len(tail) - at} bytes follow the last binary tensor")
+    if tail is not None and at != tail:
+        raise _bad(f"{tail - at} bytes follow the last binary tensor")
     for name in declared:
-        if name not in inputs:
+        if name not in seen:
             raise _bad(f"input {name} is missing")
-    return inputs
 
 
 def _shape(tensor: RequestTensor, declared: dict[str, TensorSpec]) -> tuple[int, ...]:
@@ -134,7 +181,7 @@ def _shape(tensor: RequestTensor, declared: dict[str, TensorSpec]) -> tuple[int,
     return shape
 
 
-def _binary_size(tensor: RequestTensor, tail: memoryview | None) -> int | None:
+def _binary_size(tensor: RequestTensor, *, has_tail: bool) -> int | None:
     size = tensor.parameters.get("binary_data_size")
     if "shared_memory_region" in tensor.parameters:
         raise _bad(f"input {tensor.name}: shared memory is not offered")
@@ -144,21 +191,23 @@ def _binary_size(tensor: RequestTensor, tail: memoryview | None) -> int | None:
         raise _bad(f"input {tensor.name}: binary_data_size must be a number of bytes")
     if tensor.data is not UNSET:
         raise _bad(f"input {tensor.name}: has both data and binary_data_size")
-    if tail is None:
+    if not has_tail:
         raise _bad(f"input {tensor.name}: binary data needs the header Inference-Header-Content-Length")
     return size
 
 
-def _from_json(tensor: RequestTensor, shape: tuple[int, ...]) -> Array:
+def _json_data(tensor: RequestTensor) -> Raw:
     if tensor.data is UNSET:
         raise _bad(f"input {tensor.name}: has neither data nor binary_data_size")
-    return json_codec.decode_tensor(tensor.name, tensor.datatype, shape, tensor.data)
+    if tensor.datatype in json_codec.NO_JSON:
+        raise _bad(f"input {tensor.name}: {tensor.datatype} has no JSON form, send it as binary data")
+    return tensor.data
 
 
 # --- outputs -------------------------------------------------------------------------------------------------------------
 
 
-def _wanted(document: RequestBody, model: ModelSignature) -> tuple[Wanted, ...]:
+def _wanted(document: RequestBody, model: ModelSignature) -> Selection:
     binary = _flag(document.parameters, "binary_data_output", default=False)
     asked: dict[str, bool] = {}
     for output in document.outputs:
@@ -170,7 +219,12 @@ def _wanted(document: RequestBody, model: ModelSignature) -> tuple[Wanted, ...]:
             raise _bad(f"the model has no output {name}; it has {', '.join(model.outputs)}")
     if not asked:
         asked = dict.fromkeys(model.outputs, binary)
-    return tuple(_checked(spec, binary=asked[name]) for name, spec in model.outputs.items() if name in asked)
+    return select(_checked(spec, binary=asked[name]) for name, spec in model.outputs.items() if name in asked)
+
+
+def select(outputs: Iterable[Wanted]) -> Selection:
+    chosen = tuple(outputs)
+    return Selection(outputs=chosen, binary=all(wanted.binary for wanted in chosen))
 
 
 def _output_binary(output: RequestOutput, *, default: bool) -> bool:
@@ -201,7 +255,7 @@ def _raw(body: bytes, model: ModelSignature) -> InferRequest:
     if len(model.io.inputs) != 1:
         raise _bad("a raw request needs a model with exactly one input")
     spec = model.io.inputs[0]
-    wanted = tuple(Wanted(name=output.name, binary=True) for output in model.io.outputs)
+    wanted = select(Wanted(name=output.name, binary=True) for output in model.io.outputs)
     if spec.dtype == "BYTES":
         return InferRequest(inputs={spec.name: _raw_string(body, spec)}, wanted=wanted)
     shape = tuple(_raw_shape(body, spec))

@@ -8,7 +8,8 @@ SkerryError
 ├─ DeviceError     SKY-4xxx  this machine itself failed
 ├─ HubError        SKY-5xxx  the hub understood the request and refuses it
 ├─ ServeError      SKY-6xxx  an inference request cannot be answered
-└─ UsageError      SKY-7xxx  the command line or a configuration is wrong
+├─ UsageError      SKY-7xxx  the command line or a configuration is wrong
+└─ CallError       SKY-8xxx  a call of skerry.client brought no answer
 
 Rules:
 - a code is never reused or renumbered; docs/reference/errors.md has a row per code (tested);
@@ -36,6 +37,15 @@ from skerry.errors.artefact import (
     SizeLie,
     TruncatedArchive,
     UndeclaredEntry,
+)
+from skerry.errors.call import (
+    AnswerNotUnderstood,
+    CallError,
+    CallInvalid,
+    CallRefused,
+    CallTimedOut,
+    ConnectionBroken,
+    ServerUnreachable,
 )
 from skerry.errors.device import (
     AlreadyEnrolled,
@@ -115,18 +125,24 @@ from skerry.errors.usage import (
 
 __all__ = [
     "AlreadyEnrolled",
+    "AnswerNotUnderstood",
     "ArchiveBomb",
     "ArchiveRefused",
     "ArtefactError",
     "AssignmentRefused",
     "BadEntryName",
     "BadRequest",
+    "CallError",
+    "CallInvalid",
+    "CallRefused",
+    "CallTimedOut",
     "CatalogueRefused",
     "CeremonyError",
     "ChainBroken",
     "CommandFailed",
     "ConfigError",
     "Conflict",
+    "ConnectionBroken",
     "DatabaseUnavailable",
     "DeadlineExceeded",
     "DeviceError",
@@ -174,6 +190,7 @@ __all__ = [
     "SchemaError",
     "SelfTestFailed",
     "ServeError",
+    "ServerUnreachable",
     "SignatureInvalid",
     "SizeLie",
     "SkerryError",

@@ -9,6 +9,11 @@ Serve                        ->                     (only now does it accept con
                              <-    Serving
                              <-    Figures, Result  from now on
 Acked                        ->                     results up to a number are durable
+BeginTrial, EndTrial         ->                     (to the one that serves) show requests to another runner
+                             <-    TrialCounts      from then on, with every Figures
+Rest                         ->                     stop accepting, finish what is there, stay loaded
+                             <-    Resting          Serve wakes it up
+Routes                       ->                     who else serves on the box's address, again whenever that changes
 Drain                        ->                     stop accepting, finish what is there
                              <-    Drained          then exit 0
 end of file on the socket means the agent died: the runner goes on serving until it is told or killed.
@@ -18,21 +23,28 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from skerry.wire.v1.device import Trial
+
 
 class Start(Struct, frozen=True, kw_only=True, tag="start"):
     workload: str
     bundle_dir: str  # unpacked bundle: skerry.json, model files and self-test by their manifest paths
     variant: str
     listen_fd: int  # inherited listening TCP socket
+    unix_fd: int = -1  # inherited listening unix socket; -1 = none, as below
+    box_fd: int = -1  # listening TCP socket that all runners of the box share
+    exchange_fd: int = -1  # unix datagram socket: here come connections to this workload, from runners and from the agent
+    keeper_fd: int = -1  # unix seqpacket socket: the agent gets a copy of every connection, for when this process dies
     config_digest: str = ""  # sha256:... of skerry.json as the agent verified it; empty = not checked again
     memory_limit_mib: int = 0  # 0 = none
     figures_seconds: float = 2.0
     probe_seconds: float = 1.0  # an idle runner runs a self-test sample this often; 0 = never
+    private_fd: int = -1  # inherited listening unix socket for a trial; -1 = none
     linger_seconds: float = 5.0  # how long a draining runner keeps idle keep-alive connections
 
 
 class Serve(Struct, frozen=True, kw_only=True, tag="serve"):
-    pass
+    private: bool = False  # only on `Start.private_fd`: for the runner of the current version, in a trial
 
 
 class Drain(Struct, frozen=True, kw_only=True, tag="drain"):
@@ -43,13 +55,31 @@ class Acked(Struct, frozen=True, kw_only=True, tag="acked"):
     through: int
 
 
-Command = Start | Serve | Drain | Acked
+class Rest(Struct, frozen=True, kw_only=True, tag="rest"):
+    pass
+
+
+class BeginTrial(Struct, frozen=True, kw_only=True, tag="begin-trial"):
+    """Ask the version listening on the unix socket `path` too. A second one replaces the first and counts from zero."""
+
+    path: str
+    version: str  # what its answers say as `model_version`
+    trial: Trial
+
+
+class EndTrial(Struct, frozen=True, kw_only=True, tag="end-trial"):
+    pass
+
+
+Command = Start | Serve | Drain | Acked | Rest | BeginTrial | EndTrial
 
 
 class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
     load_ms: float
     rss_mib: float
     engine: str
+    model: str = ""
+    version: str = ""
 
 
 class SelfTested(Struct, frozen=True, kw_only=True, tag="self-tested"):
@@ -72,6 +102,21 @@ class Figures(Struct, frozen=True, kw_only=True, tag="figures"):
     latency_p99_ms: float
     probes: int
     rss_mib: float
+    latency: dict[int, int] = {}  # buckets of the live requests' sketch (observe.latency), while a trial needs them
+
+
+class TrialCounts(Struct, frozen=True, kw_only=True, tag="trial-counts"):
+    """What the runner that serves has counted since BeginTrial; observe.comparison says what each count means."""
+
+    path: str
+    counts: dict[str, int]
+    flips: dict[str, int] = {}
+    shift_total: float = 0.0
+    shifts: dict[int, int] = {}
+
+
+class Resting(Struct, frozen=True, kw_only=True, tag="resting"):
+    pass
 
 
 class Result(Struct, frozen=True, kw_only=True, tag="result"):
@@ -91,4 +136,4 @@ class Drained(Struct, frozen=True, kw_only=True, tag="drained"):
     unsent: int = 0
 
 
-Event = Loaded | SelfTested | Serving | Figures | Result | Failed | Drained
+Event = Loaded | SelfTested | Serving | Figures | Result | Failed | Drained | TrialCounts | Resting

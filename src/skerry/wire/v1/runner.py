@@ -33,7 +33,7 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     listen_fd: int  # inherited listening TCP socket
     unix_fd: int = -1  # inherited listening unix socket; -1 = none, as below
     box_fd: int = -1  # listening TCP socket that all runners of the box share
-    exchange_fd: int = -1  # unix datagram socket: here come connections to this workload, from runners and from the agent
+    exchange_fd: int = -1  # unix datagram socket: others hand over connections that ask for this workload
     keeper_fd: int = -1  # unix seqpacket socket: the agent gets a copy of every connection, for when this process dies
     config_digest: str = ""  # sha256:... of skerry.json as the agent verified it; empty = not checked again
     memory_limit_mib: int = 0  # 0 = none
@@ -71,7 +71,25 @@ class EndTrial(Struct, frozen=True, kw_only=True, tag="end-trial"):
     pass
 
 
-Command = Start | Serve | Drain | Acked | Rest | BeginTrial | EndTrial
+class Route(Struct, frozen=True, kw_only=True):
+    """One workload of the box. The lowest workload name serves a model for requests that name no version."""
+
+    workload: str
+    model: str
+    version: str
+    exchange: str = ""  # path of its exchange socket
+    unix: str = ""  # path of its listening unix socket
+    up: bool = False  # a runner serves it now
+    port: int = 0  # its own TCP port
+
+
+class Routes(Struct, frozen=True, kw_only=True, tag="routes"):
+    """All workloads of the box, the receiver's own included."""
+
+    routes: tuple[Route, ...] = ()
+
+
+Command = Start | Serve | Drain | Acked | Rest | BeginTrial | EndTrial | Routes
 
 
 class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):

@@ -8,32 +8,39 @@ share `a` of the bucket's middle, so a quantile is at most `a` off the exact one
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Final
 
 ACCURACY: Final = 0.01
 """Relative error of every quantile."""
 
-_SMALLEST: Final = (
+SMALLEST: Final = (
     1e-7  # seconds; anything shorter counts as this. Keeps the number of buckets below 1,300 up to one hour
 )
-_LOG_GAMMA: Final = math.log((1 + ACCURACY) / (1 - ACCURACY))
+LOG_GAMMA: Final = math.log((1 + ACCURACY) / (1 - ACCURACY))
 
 
 def _bucket(seconds: float) -> int:
-    return math.ceil(math.log(max(seconds, _SMALLEST)) / _LOG_GAMMA)
+    return math.ceil(math.log(max(seconds, SMALLEST)) / LOG_GAMMA)
 
 
 def _middle(bucket: int) -> float:
-    return math.exp(bucket * _LOG_GAMMA) * (1 - ACCURACY)
+    return math.exp(bucket * LOG_GAMMA) * (1 - ACCURACY)
 
 
 class LatencySketch:
     """Durations in seconds. Merging two sketches equals having added all values to one."""
 
-    def __init__(self) -> None:
-        self._buckets: dict[int, int] = {}
-        self.count = 0
-        self.total = 0.0
+    def __init__(self, buckets: Mapping[int, int] | None = None) -> None:
+        """With `buckets` of another one, whose total is then known only as well as a quantile is."""
+        self._buckets: dict[int, int] = dict(buckets or {})
+        self.count = sum(self._buckets.values())
+        self.total = sum(_middle(bucket) * count for bucket, count in self._buckets.items())
+
+    @property
+    def buckets(self) -> Mapping[int, int]:
+        """Bucket -> values in it: the whole sketch, to be sent."""
+        return self._buckets
 
     def add(self, seconds: float) -> None:
         """Negative durations (a clock that stepped) count as the smallest one. Raises ValueError for NaN and infinity."""
@@ -43,6 +50,13 @@ class LatencySketch:
         self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
         self.count += 1
         self.total += max(seconds, 0.0)
+
+    def add_buckets(self, buckets: Mapping[int, int], total: float) -> None:
+        """Many durations at once: how many fell into each bucket, and their sum in seconds."""
+        for bucket, count in buckets.items():
+            self._buckets[bucket] = self._buckets.get(bucket, 0) + count
+            self.count += count
+        self.total += total
 
     def merge(self, other: LatencySketch) -> None:
         for bucket, count in other._buckets.items():

@@ -11,6 +11,7 @@ GET  catalogue/{file}    TUF metadata;  GET catalogue/targets/{path}   TUF targe
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
@@ -87,6 +88,41 @@ def target_path(line: str, model: str, version: str) -> str:
     return f"{line}/{model}/{version}.json"
 
 
+class TrialMode(StrEnum):
+    SHADOW = "shadow"  # clients are answered by the current version; the new one gets copies, and only counts leave
+    CANARY = "canary"  # the new version answers a share of the requests, and the current one those it fails
+
+
+class Compare(StrEnum):
+    """When two answers agree. Integers, booleans and texts must always be equal."""
+
+    AUTO = "auto"  # top1 for a classifier (labels, task or tolerance of the bundle say so), else close
+    TOP1 = "top1"  # the largest value of each row stands in the same place
+    CLOSE = "close"  # every value within the tolerance of the current variant
+
+
+class Trial(Struct, frozen=True, kw_only=True):
+    """Before the new version is switched to it runs beside the current one, and has to come up to these limits."""
+
+    mode: TrialMode = TrialMode.SHADOW
+    percent: float = 100.0  # of the requests: copied to the new version, or answered by it
+    seconds: float = 60.0  # at least this long ...
+    longest_seconds: float = 900.0  # ... and until there were enough samples; without them by then it has not passed
+    min_samples: int = 20  # requests the new version was asked
+    min_agreement: float = 0.98  # of the answers compared; shadow only
+    max_error_rate: float = 0.01  # of the requests it was asked
+    max_latency_ratio: float | None = None  # its p95 to the current version's, each as its own runner measured it
+    max_confidence_shift: float | None = None  # mean change of the top value, either way; shadow only
+    compare: Compare = Compare.AUTO
+
+
+class KeepWarm(StrEnum):
+    """Whether the version before stays loaded until the new one has soaked, so that going back takes no time."""
+
+    AUTO = "auto"  # where the memory suffices for both
+    NEVER = "never"
+
+
 class WorkloadSpec(Struct, frozen=True, kw_only=True):
     name: str  # by the rule of bundle names: it becomes a file name on the device
     bundle: BundleRef
@@ -94,6 +130,8 @@ class WorkloadSpec(Struct, frozen=True, kw_only=True):
     rollout: str = ""  # id of the rollout that asked for it, echoed in reports; empty for a direct assignment
     max_error_rate: float = 0.05  # the device itself undoes a soaking version above this
     max_latency_p95_ms: float | None = None  # same; None = only the hub's gates judge latency
+    trial: Trial | None = None  # None = switch right after the self-test
+    keep_warm: KeepWarm = KeepWarm.AUTO
 
 
 class Assignment(Struct, frozen=True, kw_only=True):

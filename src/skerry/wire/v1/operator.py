@@ -25,8 +25,8 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from skerry.wire.v1.device import BundleRef, Capabilities
-from skerry.wire.v1.report import HistoryEntry, WorkloadState
+from skerry.wire.v1.device import BundleRef, Capabilities, KeepWarm, Trial
+from skerry.wire.v1.report import HistoryEntry, TrialReport, WorkloadState
 
 T = TypeVar("T")
 
@@ -126,6 +126,12 @@ class Metric(StrEnum):
     UPDATE_SUCCESS = "update_success"  # committed / resolved, 0..1
     LATENCY_P95_MS = "latency_p95_ms"  # worst of the stage's devices
     ERROR_RATE = "error_rate"  # errors / requests over the stage's devices
+    AGREEMENT = "agreement"  # of the trials by shadow: agreed / compared over the stage's devices
+    CONFIDENCE_SHIFT = "confidence_shift"  # same: mean change of the top value, either way
+    SHADOW_LATENCY_RATIO = "shadow_latency_ratio"  # same: worst p95 to that of the current version
+    SHADOW_ERROR_RATE = "shadow_error_rate"  # same: errors / asked
+    CANARY_LATENCY_RATIO = "canary_latency_ratio"  # of the trials by canary
+    CANARY_ERROR_RATE = "canary_error_rate"
 
 
 class Gate(Struct, frozen=True, kw_only=True):
@@ -159,6 +165,8 @@ class RolloutSpec(Struct, frozen=True, kw_only=True):
     deadline_seconds: float = 3600.0  # per device from its assignment; silence after that is failure
     device_soak_seconds: float = 30.0  # WorkloadSpec.soak_seconds
     on_failure: OnFailure = OnFailure.UNDO
+    trial: Trial | None = None  # WorkloadSpec.trial; gates on its figures are limits on the device too
+    keep_warm: KeepWarm = KeepWarm.AUTO
 
 
 class RolloutStatus(StrEnum):
@@ -201,6 +209,7 @@ class RolloutDevice(Struct, frozen=True, kw_only=True):
     stage: int
     state: str  # waiting | assigned | committed | failed | undoing | undone | superseded
     reason: str = ""
+    trial: TrialReport | None = None  # as last reported for this rollout
 
 
 class RolloutView(Struct, frozen=True, kw_only=True):

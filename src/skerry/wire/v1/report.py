@@ -7,12 +7,13 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from skerry.wire.v1.device import Capabilities
+from skerry.wire.v1.device import Capabilities, TrialMode
 
 
 class WorkloadState(StrEnum):
     FETCHING = "fetching"
     SELF_TESTING = "self-testing"
+    TRYING = "trying"  # runs beside the current version; reported only for an assignment that asked for a trial
     SWITCHING = "switching"
     SOAKING = "soaking"
     COMMITTED = "committed"  # verified activation + self-test + soak: the only success
@@ -53,6 +54,37 @@ class FiguresReport(Struct, frozen=True, kw_only=True, tag="figures"):
     rollout: str = ""
 
 
+class TrialReport(Struct, frozen=True, kw_only=True, tag="trial"):
+    """What a trial has measured so far; the last one of a trial is `finished`. Sent only for an assignment that asked for one.
+
+    Counts only: no input and no output of any request. `flips` counts `was > is now` pairs of classes, the most frequent
+    ones. Shift is the change of the top value of an answer. Latencies are live requests', each as its own runner saw them.
+    """
+
+    workload: str
+    digest: str  # of the new version
+    mode: TrialMode
+    finished: bool
+    seconds: float
+    asked: int  # requests the new version was given
+    errors: int  # of those, not answered, or not in time
+    compared: int = 0  # answers (rows) held against the current version's
+    agreed: int = 0
+    dropped: int = 0  # copies not sent because the new version was behind
+    flips: dict[str, int] = {}
+    shift_mean: float | None = None
+    shift_p05: float | None = None
+    shift_p95: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    latency_ratio: float | None = None  # p95 to the current version's p95
+    against: str = ""  # digest of the current version
+    variant: str = ""
+    rollout: str = ""
+    reason: str = ""  # why it did not pass; empty for one that did, or is not finished
+    detail: str = ""
+
+
 class ResultReport(Struct, frozen=True, kw_only=True, tag="result"):
     """Declared outputs of one answered request (bundle `egress`), never inputs."""
 
@@ -89,7 +121,7 @@ class DeviceReport(Struct, frozen=True, kw_only=True, tag="device"):
     boot: str = ""
 
 
-Body = WorkloadReport | FiguresReport | ResultReport | HistoryReport | DeviceReport
+Body = WorkloadReport | FiguresReport | TrialReport | ResultReport | HistoryReport | DeviceReport
 
 
 class Report(Struct, frozen=True, kw_only=True):

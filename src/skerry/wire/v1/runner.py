@@ -127,7 +127,11 @@ class TrialCounts(Struct, frozen=True, kw_only=True, tag="trial-counts"):
     """What the runner that serves has counted since BeginTrial; observe.comparison says what each count means."""
 
     path: str
-    counts: dict[str, int]
+    asked: int
+    dropped: int
+    compared: int
+    agreed: int
+    problems: dict[str, int] = {}
     flips: dict[str, int] = {}
     shift_total: float = 0.0
     shifts: dict[int, int] = {}

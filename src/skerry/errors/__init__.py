@@ -48,6 +48,7 @@ from skerry.errors.call import (
     ServerUnreachable,
 )
 from skerry.errors.device import (
+    AddressTaken,
     AlreadyEnrolled,
     DeviceError,
     NotEnrolled,
@@ -91,9 +92,11 @@ from skerry.errors.serve import (
     InferenceFailed,
     InferenceRequestInvalid,
     MethodNotAllowed,
+    ModelDown,
     NotReady,
     Overloaded,
     RequestTooLarge,
+    RunnerLost,
     ServeError,
     UnknownModel,
     UnknownPath,
@@ -124,6 +127,7 @@ from skerry.errors.usage import (
 )
 
 __all__ = [
+    "AddressTaken",
     "AlreadyEnrolled",
     "AnswerNotUnderstood",
     "ArchiveBomb",
@@ -170,6 +174,7 @@ __all__ = [
     "MethodNotAllowed",
     "MissingEntry",
     "MissingExtra",
+    "ModelDown",
     "ModelFileError",
     "NoVariantFits",
     "NotConfirmed",
@@ -187,6 +192,7 @@ __all__ = [
     "RoadError",
     "RolloutRefused",
     "RunnerFailed",
+    "RunnerLost",
     "SchemaError",
     "SelfTestFailed",
     "ServeError",

@@ -21,7 +21,7 @@ class CallRefused(CallError):
 class ServerUnreachable(CallError):
     code = "SKY-8002"
     template = "cannot reach {url}: {problem}"
-    advice = "Is the workload running, and the address right? `skerry-agent status` shows it."
+    advice = "Is the workload running, and the address right? `skerry agent status` shows it."
 
 
 class CallTimedOut(CallError):

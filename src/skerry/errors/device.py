@@ -56,3 +56,9 @@ class StepContractBroken(DeviceError):
     code = "SKY-4008"
     template = "update step {step} broke its contract: {problem}"
     advice = "This is a defect in Skerry: please report it with the agent's log."
+
+
+class AddressTaken(DeviceError):
+    code = "SKY-4009"
+    template = "cannot listen on {address}: {problem}"
+    advice = "See who listens there with `ss -ltnp`; stop it, or choose another address."

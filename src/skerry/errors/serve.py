@@ -58,3 +58,13 @@ class Overloaded(ServeError):
 class DeadlineExceeded(ServeError):
     code = "SKY-6010"
     template = "the request's time was over before its turn came"
+
+
+class RunnerLost(ServeError):
+    code = "SKY-6011"
+    template = "the runner of {workload} ended with this request; it is being started again, ask again"
+
+
+class ModelDown(ServeError):
+    code = "SKY-6012"
+    template = "no runner of {name} is up; it is being started again, ask again later"

@@ -21,6 +21,8 @@ STATUS: Final[dict[type[errors.SkerryError], HTTPStatus]] = {
     errors.UnknownPath: HTTPStatus.NOT_FOUND,
     errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.RunnerLost: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ModelDown: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 

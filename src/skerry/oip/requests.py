@@ -65,7 +65,11 @@ def decode(body: bytes, header_length: int | None, model: ModelSignature) -> Inf
 
 def _plan(text: memoryview, tail: int | None, model: ModelSignature) -> RequestPlan:
     """`tail` is the number of bytes behind the JSON, None where there can be none."""
-    document = _document(text)
+    return plan_of(_document(text), tail, model)
+
+
+def plan_of(document: RequestBody, tail: int | None, model: ModelSignature) -> RequestPlan:
+    """What `document` asks of `model`, whatever transport it came by. Raises InferenceRequestInvalid."""
     return RequestPlan(
         sources=tuple(_sources(document, tail, model)),
         wanted=_wanted(document, model),

@@ -1,2 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients of the Open Inference Protocol: synchronous and asyncio, over TCP, a unix socket or shared memory."""
+"""Clients of the Open Inference Protocol: synchronous and asyncio, over TCP, a unix socket or shared memory.
+
+Loads numpy and msgspec, neither a server nor an engine.
+"""
+
+from skerry.client.answer import Result
+from skerry.client.request import Tensor
+from skerry.client.sync import Client
+
+__all__ = ["Client", "Result", "Tensor"]

@@ -63,7 +63,7 @@ class SelfTest(Struct, frozen=True, kw_only=True):
 
 class Variant(Struct, frozen=True, kw_only=True):
     name: str
-    runtime: str  # "onnxruntime"
+    runtime: str  # onnxruntime, litert
     precision: str  # fp32, fp16, int8 ...
     model: str  # path of the file the engine opens
     files: tuple[str, ...]  # all paths it needs, `model` included

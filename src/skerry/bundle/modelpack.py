@@ -17,7 +17,7 @@ from skerry.bundle.manifest import BundleConfig
 from skerry.errors import ManifestError
 
 _PRECISION: Final = {"fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-_FORMAT: Final = {"onnxruntime": "onnx"}
+_FORMAT: Final = {"onnxruntime": "onnx", "litert": "tflite"}
 
 
 class _ModelFs(Struct, frozen=True, kw_only=True, rename="camel"):

@@ -38,6 +38,7 @@ _PYTHON = (3, 11)
 _BASE = ("cryptography", "msgspec", "securesystemslib", "tuf", "urllib3", "zstandard")
 _EXTRAS = {
     "ort": ("numpy", "onnxruntime"),
+    "litert": ("numpy", "ai-edge-litert"),
     "hub": ("litestar", "sqlalchemy", "alembic", "uvicorn"),
     "cli": ("click", "rich", "ruamel.yaml", "cyclonedx-python-lib"),
 }

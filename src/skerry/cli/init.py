@@ -15,7 +15,7 @@ from skerry.bundle.manifest import Io, TensorSpec
 from skerry.cli.project_file import PROJECT_FILE
 from skerry.effects.disk import DiskFiles
 from skerry.errors import FileExists
-from skerry.runtime.onnx import inspect
+from skerry.runtime import engines
 
 _TEMPLATE = """\
 # A Skerry project: `skerry pack` turns it into a bundle. Every key: docs/reference/project-file.md
@@ -31,11 +31,13 @@ spec:
   description: ""
   # latency_budget_ms: 10   # what a caller may wait; pack warns about a variant that takes longer
   variants:                 # the first is the reference; a device runs the last one that fits it
-    - name: fp32
+    - name: {variant}
       file: {file}
-      precision: fp32
+      runtime: {runtime}
+      precision: {variant}
     # - name: int8
-    #   file: model-int8.onnx
+    #   file: model-int8.{suffix}
+    #   runtime: {runtime}
     #   precision: int8
     #   needs: {{arch: [x86_64], memory_mib: 256}}
     #   tolerance: {{top1: true, agreement: 0.98}}   # how close to the reference it must answer
@@ -57,8 +59,8 @@ spec:
 """
 
 
-@click.command(epilog="\b\n  skerry init model.onnx\n  skerry init exports/model.onnx -o digits/\n")
-@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.onnx")
+@click.command(epilog="\b\n  skerry init model.onnx\n  skerry init exports/model.tflite -o digits/\n")
+@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL")
 @click.option(
     "-o",
     "--output",
@@ -73,18 +75,22 @@ def command(*, model: Path, folder: Path, force: bool) -> None:
     target = folder / PROJECT_FILE
     if target.exists() and not force:
         raise FileExists(path=str(target))
-    io = inspect(model)
+    runtime, io = engines.inspect(model)
     relative = os.path.relpath(model.resolve(), folder.resolve())
-    DiskFiles().write(target, scaffold(io, name=project_name(model.stem), file=relative).encode())
+    DiskFiles().write(target, scaffold(io, name=project_name(model.stem), file=relative, runtime=runtime).encode())
     click.echo(f"wrote {target}: {_names(io.inputs)} -> {_names(io.outputs)}")
     click.echo(f"next: skerry pack {folder}" if folder != Path() else "next: skerry pack", err=True)
 
 
-def scaffold(io: Io, *, name: str, file: str) -> str:
+def scaffold(io: Io, *, name: str, file: str, runtime: str = engines.ONNXRUNTIME) -> str:
     """Text of a project file that packs as it is."""
+    whole = {"INT8", "UINT8"} & {spec.dtype for spec in (*io.inputs, *io.outputs)} and runtime == engines.LITERT
     return _TEMPLATE.format(
         name=quoted(name),
         file=quoted(file),
+        variant="int8" if whole else "fp32",
+        runtime=runtime,
+        suffix=engines.SUFFIXES[runtime],
         inputs="\n".join(map(_tensor, io.inputs)) or "      []",
         outputs="\n".join(map(_tensor, io.outputs)),
     )

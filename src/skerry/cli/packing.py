@@ -25,8 +25,9 @@ from skerry.cli.project import ModelSpec, Project, ProjectTensor, ProjectVariant
 from skerry.cli.project_file import ProjectFile
 from skerry.cli.samples import make_up_inputs, read_inputs
 from skerry.errors import DigestMismatch, InferenceFailed, InputMissing, ManifestError, SchemaError, SelfTestFailed
+from skerry.runtime import engines
 from skerry.runtime.datatypes import Array, fits
-from skerry.runtime.onnx import OnnxEngine, read_model
+from skerry.runtime.engine import Engine
 from skerry.runtime.selftest import SelfTestOutcome, encode_samples, record, run_selftest
 
 SELF_TEST_PATH: Final = "self-test.npz"
@@ -101,13 +102,13 @@ def pack_project(file: ProjectFile, options: PackOptions | None = None) -> Packe
 # --- running -------------------------------------------------------------------------------------------------------------
 
 
-def _load(bench: _Bench, variant: ProjectVariant) -> OnnxEngine:
+def _load(bench: _Bench, variant: ProjectVariant) -> Engine:
     path = bench.model_path(variant)
     if path.is_file():
         require_inert(variant.file, FileBlob(path, 0, path.stat().st_size))
-    data = read_model(path)
+    data = engines.read_model(path)
     bench.tested[variant.name] = digest_of(data)
-    return OnnxEngine.load(data, name=variant.name, path=str(path))
+    return engines.load(variant.runtime, data, name=variant.name, path=str(path))
 
 
 def _record_reference(bench: _Bench) -> tuple[Io, bytes, int]:
@@ -288,7 +289,7 @@ def _variant(bench: _Bench, variant: ProjectVariant, report: VariantReport, inde
 
 def _bundle_path(variant: ProjectVariant) -> str:
     """By the variant's name: whatever the author's file is called, the path is one every file system takes."""
-    return f"models/{variant.name}.onnx"
+    return f"models/{variant.name}.{engines.SUFFIXES[variant.runtime]}"
 
 
 def _assemble(bench: _Bench, config: BundleConfig, samples: bytes) -> Bundle:

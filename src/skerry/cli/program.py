@@ -21,6 +21,7 @@ from skerry.errors import MissingExtra, SkerryError, UsageError
 _EXTRA_OF = {
     **dict.fromkeys(("litestar", "sqlalchemy", "alembic", "uvicorn", "joserfc", "aiosqlite", "psycopg"), "hub"),
     **dict.fromkeys(("numpy", "onnxruntime", "httptools", "uvloop"), "ort"),
+    "ai_edge_litert": "litert",
     **dict.fromkeys(("onnx", "sklearn", "skl2onnx"), "demo"),
 }
 

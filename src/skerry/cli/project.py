@@ -37,7 +37,7 @@ class ProjectIo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ProjectVariant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     file: str  # relative to the project file
-    runtime: Literal["onnxruntime"] = "onnxruntime"
+    runtime: Literal["onnxruntime", "litert"] = "onnxruntime"
     precision: str = "fp32"
     needs: ProjectNeeds = ProjectNeeds()
     tolerance: ProjectTolerance = ProjectTolerance()

@@ -107,12 +107,13 @@ def _safety(bundle: Bundle) -> Check:
 
 
 def _self_test(bundle: Bundle) -> Check:
-    from skerry.runtime.onnx import OnnxEngine
+    from skerry.runtime.engines import load
     from skerry.runtime.selftest import run_selftest
 
     samples = blobs.content(bundle.file(bundle.config.self_test.file))
     for variant in bundle.config.variants:
-        engine = OnnxEngine.load(blobs.content(bundle.file(variant.model)), name=variant.name, path=variant.model)
+        model = blobs.content(bundle.file(variant.model))
+        engine = load(variant.runtime, model, name=variant.name, path=variant.model)
         outcome = run_selftest(engine, samples, variant.tolerance)
         engine.close()
         if not outcome.passed:

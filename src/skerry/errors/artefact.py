@@ -20,7 +20,7 @@ class ProjectFileError(ArtefactError):
 class ModelFileError(ArtefactError):
     code = "SKY-1002"
     template = "{path}: not a usable model: {problem}"
-    advice = "Skerry takes ONNX files that onnxruntime can load; check the file with the tool that exported it."
+    advice = "Skerry takes ONNX files that onnxruntime can load and LiteRT files (.tflite); check the file with the tool that exported it."
 
 
 class ManifestError(ArtefactError):

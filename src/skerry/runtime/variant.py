@@ -5,30 +5,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from time import perf_counter
-from typing import Final
 
 from skerry.bundle.manifest import BundleConfig, Io, TensorSpec, Variant
 from skerry.errors import ManifestError
-from skerry.runtime import bundle_dir, memory, selftest
+from skerry.runtime import bundle_dir, engines, memory, selftest
+from skerry.runtime.costs import BATCH, Costs, measure
 from skerry.runtime.engine import Engine
-from skerry.runtime.onnx import OnnxEngine
 from skerry.runtime.selftest import Samples, SelfTestOutcome
-
-_RUNS: Final = 7  # the median of so few is steady enough to tell 0.1 ms from 1 ms
-_WARM_UP_RUNS: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedVariant:
-    """`cost` is the median seconds of a run on a golden sample; `samples_file` the verified golden file itself."""
+    """`costs` were measured on golden samples; `samples_file` the verified golden file itself."""
 
     config: BundleConfig
     variant: Variant
     engine: Engine
     io: Io
-    cost: float
+    costs: Costs
     load_ms: float
     samples: Samples
     samples_file: bytes
@@ -39,36 +34,23 @@ def load(folder: Path, variant_name: str, *, config_digest: str = "") -> LoadedV
     begun = perf_counter()
     config = bundle_dir.read_config(folder, config_digest)
     variant = bundle_dir.find_variant(config, variant_name)
-    if variant.runtime != "onnxruntime":
-        raise ManifestError(problem=f"variant {variant.name} needs the runtime {variant.runtime}, this runner has none")
-    engine = OnnxEngine.load(bundle_dir.read_file(folder, config, variant.model), name=config.name, path=variant.model)
+    model = bundle_dir.read_file(folder, config, variant.model)
+    engine = engines.load(variant.runtime, model, name=config.name, path=variant.model)
     _same_tensors(engine.io, config.io)
     samples_file = bundle_dir.read_file(folder, config, config.self_test.file)
     samples = selftest.decode_samples(samples_file)
-    cost = _measure(engine, samples)
+    costs = measure(engine, [selftest.feed(samples, at, engine) for at in range(min(samples.count, BATCH))])
     memory.give_back()
     return LoadedVariant(
         config=config,
         variant=variant,
         engine=engine,
         io=_labelled(engine.io, config.io),
-        cost=cost,
+        costs=costs,
         load_ms=(perf_counter() - begun) * 1000,
         samples=samples,
         samples_file=samples_file,
     )
-
-
-def _measure(engine: Engine, samples: Samples) -> float:
-    inputs = selftest.feed(samples, 0, engine)
-    for _ in range(_WARM_UP_RUNS):
-        engine.run(inputs)
-    times = []
-    for _ in range(_RUNS):
-        begun = perf_counter()
-        engine.run(inputs)
-        times.append(perf_counter() - begun)
-    return median(times)
 
 
 def _same_tensors(actual: Io, declared: Io) -> None:

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which engine opens which model. Only the engine asked for is imported: a device has the one its variants need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+from skerry.bundle.manifest import Io
+from skerry.errors import InputMissing, ManifestError, MissingExtra, ModelFileError
+from skerry.runtime import litert_file
+from skerry.runtime.engine import Engine
+
+ONNXRUNTIME: Final = "onnxruntime"
+LITERT: Final = "litert"
+_OPENERS: Final = {
+    ONNXRUNTIME: ("skerry.runtime.onnx", "OnnxEngine"),
+    LITERT: ("skerry.runtime.litert", "LiteRtEngine"),
+}
+_EXTRAS: Final = {ONNXRUNTIME: "ort", LITERT: "litert"}
+SUFFIXES: Final[Mapping[str, str]] = {ONNXRUNTIME: "onnx", LITERT: "tflite"}
+"""Runtime -> how its model files are called."""
+
+
+class _Opener(Protocol):
+    def load(self, model: bytes, *, name: str, path: str) -> Engine: ...
+
+
+def opener(runtime: str) -> _Opener:
+    """The engine class of `runtime`. Raises MissingExtra when it is not installed, ManifestError when there is none of that name."""
+    if runtime not in _OPENERS:
+        raise ManifestError(problem=f"there is no runtime {runtime}, only {' and '.join(_OPENERS)}")
+    module, name = _OPENERS[runtime]
+    try:
+        return cast("_Opener", getattr(import_module(module), name))
+    except ImportError as error:
+        raise MissingExtra(feature=f"the runtime {runtime}", extra=_EXTRAS[runtime]) from error
+
+
+def load(runtime: str, model: bytes, *, name: str, path: str) -> Engine:
+    """Raises MissingExtra, ManifestError, ModelFileError, MemoryError."""
+    return opener(runtime).load(model, name=name, path=path)
+
+
+def runtime_of(model: bytes) -> str:
+    """Which engine a model file is for, by its content."""
+    return LITERT if litert_file.is_litert(model) else ONNXRUNTIME
+
+
+def read_model(path: Path) -> bytes:
+    """Raises InputMissing, or ModelFileError when there is a file that cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputMissing(path=str(path)) from error
+    except OSError as error:
+        raise ModelFileError(path=str(path), problem=error.strerror or str(error)) from error
+
+
+def inspect(path: Path) -> tuple[str, Io]:
+    """Runtime, inputs and outputs of the model file at `path`. Raises InputMissing, ModelFileError, MissingExtra."""
+    model = read_model(path)
+    runtime = runtime_of(model)
+    engine = load(runtime, model, name=path.stem, path=str(path))
+    try:
+        return runtime, engine.io
+    finally:
+        engine.close()

@@ -21,10 +21,12 @@ from skerry.runner.probes import Probes
 from skerry.runtime import memory
 from skerry.runtime.selftest import SelfTestOutcome
 from skerry.runtime.variant import LoadedVariant
+from skerry.serve.calls import Answered, Call
+from skerry.serve.desk import Desk, Surroundings
 from skerry.serve.endpoints import Endpoints, Gauges
 from skerry.serve.http.server import HttpServer
-from skerry.serve.inference import Answered, Served
-from skerry.serve.schedule import WorkerPool, place
+from skerry.serve.scheduling.workers import WorkerPool
+from skerry.serve.served import Served
 from skerry.wire.v1.runner import Acked, Command, Drain, Drained, Figures, Serving, Start
 
 _ACK_SECONDS: Final = 5.0
@@ -47,22 +49,27 @@ class ServingRunner:
         self._start = start
         self._clock = clock
         self._egress = loaded.config.egress
-        self._served = Served(signature=_signature(loaded), engine=loaded.engine, cost=loaded.cost)
-        self._workers = WorkerPool(asyncio.get_running_loop(), threads=_usable_cpus())
-        self._endpoints = Endpoints(
-            {loaded.config.name: self._served},
-            workers=self._workers,
+        self._served = Served(signature=_signature(loaded), engine=loaded.engine, costs=loaded.costs)
+        loop = asyncio.get_running_loop()
+        self._workers = WorkerPool(loop, threads=_usable_cpus())
+        around = Surroundings(
             clock=clock,
+            pool=self._workers,
+            soon=loop.call_soon,
+            budget=(loaded.config.latency_budget_ms or 0.0) / 1000,
+        )
+        self._desk = Desk({loaded.config.name: self._served}, around, self if loaded.config.egress.results else None)
+        self._endpoints = Endpoints(
+            self._desk,
             version=__version__,
             gauges=Gauges(
                 resident_bytes=memory.resident_bytes,
                 connections=lambda: self._server.connections,
-                waiting=lambda: self._workers.pending,
+                waiting=lambda: self._desk.waiting,
             ),
-            witness=self,
         )
         self._server = HttpServer(self._endpoints.handle, now=clock.monotonic)
-        self._probes = Probes(loaded, self._served, outcome.agreed, ask=self._endpoints.ask, clock=clock)
+        self._probes = Probes(loaded, self._served, outcome.agreed, ask=self._desk.probe, clock=clock)
         self._results = results.ResultQueue(entropy.token(_EVENT_ID_BYTES).hex())
         self._window_began = clock.monotonic()
         self._control: Control | None = None
@@ -86,7 +93,7 @@ class ServingRunner:
             "serving %s %s: %s",
             self._served.signature.name,
             self._served.signature.variant,
-            place(self._served.cost, 0),
+            self._desk.lanes[self._served.signature.name].placement,
         )
         for command in blocking.early:
             self._command(command)
@@ -101,10 +108,10 @@ class ServingRunner:
                 task.cancel()
         await self._hand_over(control)
 
-    def answered(self, served: Served, answer: Answered) -> None:
-        """Witness of the endpoints: what the bundle declares goes to the agent."""
-        del served
-        if not self._egress.results or self._control is None:
+    def answered(self, served: Served, call: Call, answer: Answered) -> None:
+        """Witness of the desk: what the bundle declares goes to the agent."""
+        del served, call
+        if self._control is None:
             return
         outputs = results.declared(answer.outputs, self._egress)
         if not outputs:

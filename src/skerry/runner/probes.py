@@ -13,13 +13,14 @@ from skerry.errors import Overloaded
 from skerry.oip import requests
 from skerry.runtime import selftest
 from skerry.runtime.variant import LoadedVariant
-from skerry.serve.inference import Answered, Call, Refused, Served
-from skerry.serve.schedule import Crashed
+from skerry.serve.calls import Answered, Call, Done, Outcome, Refused
+from skerry.serve.http.call import Wishes, call
+from skerry.serve.served import Served
 
 _PATIENCE_SECONDS: Final = 10.0
 _PATIENCE_RUNS: Final = 50  # there may be that many requests before it
 
-Ask = Callable[[Served, Call, Callable[[Answered | Refused | Crashed], None]], None]
+Ask = Callable[[Served, Call, Done], None]
 
 
 class Probes:
@@ -30,7 +31,7 @@ class Probes:
         self._served = served
         self._ask = ask
         self._clock = clock
-        self._patience = _PATIENCE_SECONDS + _PATIENCE_RUNS * served.cost
+        self._patience = _PATIENCE_SECONDS + _PATIENCE_RUNS * served.costs.one
         self._turns = cycle(agreed)
         self._possible = bool(agreed)
         self._asked = False  # one is under way
@@ -55,18 +56,17 @@ class Probes:
     def _probe(self, index: int) -> None:
         inputs = selftest.feed(self._loaded.samples, index, self._loaded.engine)
         body, head = requests.encode(inputs, self._served.signature)
-        call = Call(body=body, header_length=head, received=self._clock.monotonic())
+        now = self._clock.monotonic()
         self._asked = True
-        self._overdue_at = call.received + self._patience
-        try:
-            self._ask(self._served, call, partial(self._finish, index, call))
-        except Overloaded:  # then it is not idle
-            self._asked = False
+        self._overdue_at = now + self._patience
+        self._ask(self._served, call(body, Wishes(header_length=head), received=now), partial(self._finish, index, now))
 
-    def _finish(self, index: int, call: Call, result: Answered | Refused | Crashed) -> None:
+    def _finish(self, index: int, begun: float, outcome: Outcome) -> None:
         self._asked = False
-        right = isinstance(result, Answered) and self._right(index, result)
-        self._served.counters.probe(self._clock.monotonic() - call.received, right=right)
+        if isinstance(outcome, Refused) and isinstance(outcome.error, Overloaded):
+            return  # then it is not idle
+        right = isinstance(outcome, Answered) and self._right(index, outcome)
+        self._served.counters.probe(self._clock.monotonic() - begun, right=right)
 
     def _right(self, index: int, answered: Answered) -> bool:
         expected = selftest.golden(self._loaded.samples, index, self._loaded.engine)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from skerry.bundle.manifest import TensorSpec
-from skerry.observe.counters import Histogram, ModelCounters
+from skerry.observe.counters import ModelCounters
 from skerry.observe.exposition import Family
+from skerry.observe.histogram import Histogram
 from skerry.oip.messages import EXTENSIONS
-from skerry.serve.inference import Served
+from skerry.serve.served import Served
 
 _CONFIG_TYPES: Final = {"BYTES": "TYPE_STRING"}
 _NS: Final = 1_000_000_000
@@ -69,12 +70,12 @@ def _statistics(served: Served) -> Document:
         "version": served.signature.version,
         "last_inference": int(counters.last_at * 1000),
         "inference_count": counters.rows,
-        "execution_count": counters.answered,
+        "execution_count": counters.runs,
         "inference_stats": {
             "success": _duration(counters.total),
             "fail": {"count": counters.failed.total(), "ns": 0},
             "queue": _duration(counters.queue),
-            "compute_input": nothing,
+            "compute_input": _duration(counters.codec),
             "compute_infer": _duration(counters.compute),
             "compute_output": nothing,
             "cache_hit": nothing,
@@ -124,6 +125,8 @@ _HISTOGRAMS: Final[tuple[tuple[str, str, Callable[[ModelCounters], Histogram]], 
     ("skerry_inference_duration_seconds", "From the last byte of a request to its answer.", lambda c: c.total),
     ("skerry_inference_queue_seconds", "Waiting for the model's turn.", lambda c: c.queue),
     ("skerry_inference_compute_seconds", "Inside the engine.", lambda c: c.compute),
+    ("skerry_inference_codec_seconds", "Reading the request and writing its answer.", lambda c: c.codec),
+    ("skerry_inference_batch_requests", "Requests that shared a run, once for each of them.", lambda c: c.batch),
 )
 
 

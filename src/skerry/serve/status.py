@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Error class -> HTTP status of the inference protocol: the one table. Every client error is 4xx, every body `{"error": ..}`."""
+"""Error class -> HTTP status of the inference protocol: the one table. Every client error is 4xx, every body `{"error": .., "code": ..}`."""
 
 from __future__ import annotations
 
@@ -31,5 +31,6 @@ def status_of(error: errors.SkerryError) -> HTTPStatus:
     return STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def error_body(text: str) -> bytes:
-    return encode({"error": text})
+def error_body(text: str, code: str = errors.ServeError.code) -> bytes:
+    """The protocol's error object, and our code for programs: clients of the protocol ignore what they do not know."""
+    return encode({"error": text, "code": code})

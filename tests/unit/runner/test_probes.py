@@ -25,7 +25,7 @@ class World:
         self.rig = Rig({"digits": affine()}, **rig)
         self.served = self.rig.served["digits"]
         agreed = self_test(self.loaded).agreed if agreed is None else agreed
-        self.probes = Probes(self.loaded, self.served, agreed, ask=self.rig.endpoints.ask, clock=self.rig.clock)
+        self.probes = Probes(self.loaded, self.served, agreed, ask=self.rig.desk.probe, clock=self.rig.clock)
 
     def tick(self, times=1):
         for _ in range(times):
@@ -74,17 +74,16 @@ def test_samples_missed_at_the_self_test_are_never_asked(bundle):
 def test_one_probe_at_a_time_and_the_time_it_waited_counts(bundle):
     world = World(bundle, cost=1.0, hold=True)
     world.tick(4)
-    assert len(world.rig.workers.jobs) == 1
+    assert len(world.rig.pool.jobs) == 1
     world.rig.clock.advance(3.0)
-    world.rig.workers.release()
+    world.rig.pool.release()
     window = world.tick(0)
     assert window.probes == 1
     assert window.latency.quantile(0.5) == pytest.approx(3.0, rel=0.02)
 
 
 def test_a_full_queue_is_no_failed_probe(bundle):
-    world = World(bundle, cost=1.0)
-    world.rig.workers.limit = 0
+    world = World(bundle, cost=1.0, queue=0)
     window = world.tick(3)
     assert (window.probes, window.errors) == (0, 0)
 

@@ -8,35 +8,37 @@ import json
 from dataclasses import dataclass
 
 from contracts.engine.models import affine
-from skerry.errors import Overloaded
 from skerry.oip.messages import ModelSignature
+from skerry.runtime.costs import Costs
 from skerry.runtime.onnx import OnnxEngine
+from skerry.serve.desk import Desk, Surroundings
 from skerry.serve.endpoints import Endpoints, Gauges
 from skerry.serve.http.connection import Connection, Limits
-from skerry.serve.inference import Served
-from skerry.serve.schedule import guarded
+from skerry.serve.served import Served
 from skerry.testing.clock import VirtualClock
 
 
-class HeldWorkers:
+class HeldPool:
     """Runs a job when `release` is called; `hold=False` runs it at once."""
 
-    def __init__(self, *, hold=False):
+    def __init__(self, *, hold=False, threads=1):
         self.hold = hold
+        self.threads = threads
         self.jobs = []
-        self.limit = 64
 
-    def submit(self, job, done):
-        if len(self.jobs) >= self.limit:
-            raise Overloaded(retry_after=1)
-        self.jobs.append((job, done))
+    def submit(self, job):
+        self.jobs.append(job)
         if not self.hold:
             self.release()
 
+    def deliver(self, results):
+        for done, outcome in results:
+            done(outcome)
+
     def release(self):
         jobs, self.jobs = self.jobs, []
-        for job, done in jobs:
-            done(guarded(job))
+        for job in jobs:
+            job()
 
 
 class MemoryTransport(asyncio.Transport):
@@ -111,28 +113,30 @@ def parse(data, *, head_only=False):
 class Rig:
     """`models`: name -> ONNX bytes. `cost` decides inline or worker."""
 
-    def __init__(self, models=None, *, cost=0.0, hold=False, limits=None, witness=None, body_limit=64 * 1024 * 1024):
+    def __init__(
+        self, models=None, *, cost=0.0, hold=False, limits=None, witness=None, body_limit=64 * 1024 * 1024, queue=64
+    ):
         self.clock = VirtualClock()
         self.limits = limits or Limits()
-        self.workers = HeldWorkers(hold=hold)
+        self.pool = HeldPool(hold=hold)
+        self.known = {}
         self.served = {
             name: Served(
                 signature=ModelSignature(
                     name=name, version="1", variant="fp32", io=(engine := OnnxEngine.load(model)).io
                 ),
                 engine=engine,
-                cost=cost,
+                costs=Costs(one=cost),
             )
             for name, model in (models or {"m": affine()}).items()
         }
+        around = Surroundings(clock=self.clock, pool=self.pool, soon=lambda flush: flush(), queue=queue)
+        self.desk = Desk(self.served, around, witness)
         self.endpoints = Endpoints(
-            self.served,
-            workers=self.workers,
-            clock=self.clock,
+            self.desk,
             version="9",
             gauges=Gauges(resident_bytes=lambda: 7, connections=lambda: 1, waiting=lambda: 0),
-            witness=witness,
-            body_limit=body_limit,
+            limit=body_limit,
         )
         self.open = self.held = 0
         self.connect()

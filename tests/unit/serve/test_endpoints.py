@@ -94,12 +94,12 @@ def test_config(rig):
 def test_what_is_not_there(rig, path, status):
     answer = rig.get(path)
     assert answer.status == status
-    assert list(answer.json) == ["error"]
+    assert list(answer.json) == ["error", "code"]
     assert len(answer.body) < 6000
 
 
 def test_infer_of_an_unknown_model_or_version(rig):
-    assert rig.infer(X, path="/v2/models/z/infer").json == {"error": "unknown model z"}
+    assert rig.infer(X, path="/v2/models/z/infer").json == {"error": "unknown model z", "code": "SKY-6002"}
     assert rig.infer(X, path="/v2/models/m/versions/2/infer").status == 404
     assert rig.infer(X, path="/v2/models/m/versions/1/infer").status == 200
 
@@ -164,7 +164,7 @@ def test_a_slow_model_goes_to_a_worker_and_health_does_not_wait():
     )
     rig.connect()
     assert rig.get("/v2/health/live").status == 200
-    rig.workers.release()
+    rig.pool.release()
     assert from_client.sent.startswith(b"HTTP/1.1 200 OK")
 
 
@@ -172,7 +172,7 @@ def test_a_request_that_waited_longer_than_its_timeout_is_not_run():
     rig = Rig(cost=0.01, hold=True)
     rig.connection.data_received(request({**X, "parameters": {"timeout": 1_000_000}}))
     rig.clock.advance(1.5)
-    rig.workers.release()
+    rig.pool.release()
     [answer] = rig.take()
     assert answer.status == 504
     assert rig.served["m"].counters.failed == {"SKY-6010": 1}
@@ -184,8 +184,7 @@ def request(document):
 
 
 def test_too_many_waiting_are_told_when_to_come_back():
-    rig = Rig(cost=0.01)
-    rig.workers.limit = 0
+    rig = Rig(cost=0.01, queue=0)
     answer = rig.infer(X)
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     assert rig.served["m"].counters.take_window().errors == 1
@@ -210,7 +209,7 @@ def test_the_witness_sees_outputs_of_answered_requests_only():
     seen = []
 
     class Witness:
-        def answered(self, served, answer):
+        def answered(self, served, call, answer):
             seen.append((answer.request_id, answer.outputs["scores"].shape))
 
     rig = Rig(witness=Witness())

@@ -126,7 +126,7 @@ def test_a_wrong_request_is_refused_with_400_and_a_reason(rig, case):
     answer = rig.infer(body)
     assert answer.status == 400
     assert answer.headers["content-type"] == "application/json"
-    assert list(answer.json) == ["error"]
+    assert list(answer.json) == ["error", "code"]
     assert reason in answer.json["error"]
     assert "secret" not in answer.json["error"]
 

@@ -3,16 +3,13 @@ import asyncio
 import contextlib
 import socket
 import time
-from functools import partial
 
 import pytest
 import uvloop
 
-from skerry.errors import Overloaded
 from skerry.serve.http.connection import Limits
 from skerry.serve.http.message import HttpResponse
 from skerry.serve.http.server import HttpServer
-from skerry.serve.schedule import Crashed, Inline, OnWorker, WorkerPool, place
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -215,56 +212,3 @@ def test_a_flood_of_connections_is_cut_off_without_a_word_and_those_inside_are_s
             await close(first[1])
 
     run(main())
-
-
-# --- workers -------------------------------------------------------------------------------------------------------------
-
-
-def test_jobs_run_off_the_loop_and_are_answered_on_it(run):
-    async def main():
-        loop = asyncio.get_running_loop()
-        pool = WorkerPool(loop, threads=2)
-        answers: asyncio.Queue[object] = asyncio.Queue()
-        for n in range(10):
-            pool.submit(partial(pow, n, 2), answers.put_nowait)
-        assert {await answers.get() for _ in range(10)} == {n * n for n in range(10)}
-        assert pool.pending == 0
-        pool.close()
-
-    run(main())
-
-
-def test_a_job_that_raises_is_answered_and_the_thread_goes_on(run, caplog):
-    def broken():
-        raise KeyError("defect")
-
-    async def main():
-        pool = WorkerPool(asyncio.get_running_loop())
-        answers: asyncio.Queue[object] = asyncio.Queue()
-        pool.submit(broken, answers.put_nowait)
-        pool.submit(lambda: 1, answers.put_nowait)
-        assert [await answers.get(), await answers.get()] == [Crashed(problem="KeyError"), 1]
-        pool.close()
-
-    run(main())
-    assert "defect" in caplog.text
-
-
-def test_the_queue_is_bounded(run):
-    async def main():
-        pool = WorkerPool(asyncio.get_running_loop(), threads=0, limit=2)
-        for _ in range(2):
-            pool.submit(int, lambda _: None)
-        with pytest.raises(Overloaded):
-            pool.submit(int, lambda _: None)
-
-    run(main())
-
-
-@pytest.mark.parametrize(
-    ("cost", "body", "expected"), [(0.0001, 512, Inline), (0.0005, 512, OnWorker), (0.0001, 1 << 20, OnWorker)]
-)
-def test_where_a_request_runs(cost, body, expected):
-    decided = place(cost, body)
-    assert isinstance(decided, expected)
-    assert decided.reason

@@ -11,16 +11,15 @@ import asyncio
 import socket
 from collections import deque
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from io import SEEK_END, BytesIO
 from typing import Final, Protocol, cast
 
 import httptools
-from msgspec import Struct
 
 from skerry.errors import Overloaded, RequestTooLarge
-from skerry.serve.http.message import HttpRequest, HttpResponse, Reply, refusal
+from skerry.serve.http.message import Head, HttpRequest, HttpResponse, Reply, refusal
 from skerry.serve.status import error_body
 
 _JOIN_BELOW: Final = 64 * 1024
@@ -28,6 +27,10 @@ _LINGER_SECONDS: Final = 2.0
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS_LINES: Final = {status: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 _NEVER: Final = float("inf")
+_END: Final = b"\r\n\r\n"
+_REMEMBERED: Final = 256  # heads of requests, all connections together
+_MAX_REMEMBERED: Final = 2048  # bytes of one
+_NEVER_REMEMBERED: Final = frozenset({"transfer-encoding", "expect", "upgrade"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,7 @@ class Host(Protocol):
 
     limits: Limits
     held: int  # bytes of bodies received and not answered
+    known: dict[bytes, Head]  # heads of requests as they were received, and what they said
 
     def now(self) -> float: ...
 
@@ -71,22 +75,14 @@ class Host(Protocol):
     def closed(self, connection: Connection) -> None: ...
 
 
-class _Exchange(Struct, frozen=True, kw_only=True):
-    """A complete request and how its answer must end."""
-
-    request: HttpRequest
-    keep_alive: bool
-    old: bool  # HTTP/1.0, where keeping a connection open has to be said
-
-
 class Connection(asyncio.Protocol):
     def __init__(self, host: Host) -> None:
         self._host = host
         self._limits = host.limits
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
-        self._waiting: deque[_Exchange] = deque()
-        self._current: _Exchange | None = None  # being answered
+        self._waiting: deque[HttpRequest] = deque()
+        self._current: HttpRequest | None = None  # being answered
         self._pumping = False
         self._draining = False
         self._finished = False  # what still comes in is thrown away
@@ -155,8 +151,36 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._finished:
             return
-        self._feed(data)
+        if self._current is None and self._since is None and not self._waiting:  # a request begins here
+            if not self._known(data):
+                self._feed(data)
+                self._remember(data)
+        else:
+            self._feed(data)
         self._pump()
+
+    def _known(self, data: bytes) -> bool:
+        """A whole request whose head was received before, to the byte: then it says the same, and is not parsed again."""
+        at = data.find(_END) + len(_END)
+        head = self._host.known.get(data[:at])
+        if head is None or len(data) - at != head.length:
+            return False
+        self._hold(head.length)
+        self._waiting.append(HttpRequest(head=head, body=data[at:], received=self._host.now()))
+        return True
+
+    def _remember(self, data: bytes) -> None:
+        """`data` was fed to a parser between two requests. Was it one whole request whose body has a stated length?"""
+        at = data.find(_END) + len(_END)
+        known = self._host.known
+        if len(self._waiting) != 1 or self._since is not None or self._finished or at > _MAX_REMEMBERED:
+            return
+        head = self._waiting[0].head
+        if head.length != len(data) - at or not _NEVER_REMEMBERED.isdisjoint(head.headers):
+            return
+        if len(known) >= _REMEMBERED:
+            known.clear()
+        known[data[:at]] = head
 
     def eof_received(self) -> bool:
         """Keep the write side open while answers are still due."""
@@ -277,16 +301,17 @@ class Connection(asyncio.Protocol):
             return
         self._since = None
         self._continue_due = False
-        request = HttpRequest(
+        body = self._body.getvalue()
+        self._body = BytesIO()
+        head = Head(
             method=self._parser.get_method().decode("latin-1"),
             target=self._target.decode("latin-1"),
             headers=self._headers,
-            body=self._body.getvalue(),
-            received=self._host.now(),
+            length=len(body),
+            keep_alive=self._parser.should_keep_alive(),
+            old=self._parser.get_http_version() == "1.0",
         )
-        self._body = BytesIO()
-        old = self._parser.get_http_version() == "1.0"
-        self._waiting.append(_Exchange(request=request, keep_alive=self._parser.should_keep_alive(), old=old))
+        self._waiting.append(HttpRequest(head=head, body=body, received=self._host.now()))
 
     def _stop(self, response: HttpResponse) -> None:
         """Answer what was complete before, then this, then close. Callbacks of the parser cannot raise, so they leave it."""
@@ -306,21 +331,21 @@ class Connection(asyncio.Protocol):
         self._pumping = True
         try:
             while self._waiting and self._current is None and not self._write_blocked:
-                exchange = self._current = self._waiting.popleft()
+                request = self._current = self._waiting.popleft()
                 self.deadline = _NEVER
-                self._host.handle(exchange.request, partial(self._answer, exchange))
+                self._host.handle(request, partial(self._answer, request))
         finally:
             self._pumping = False
         self._settle()
 
-    def _answer(self, exchange: _Exchange, response: HttpResponse) -> None:
-        if exchange is not self._current:
+    def _answer(self, request: HttpRequest, response: HttpResponse) -> None:
+        if request is not self._current:
             return  # the client has gone
         self._current = None
-        self._hold(-len(exchange.request.body))
+        self._hold(-len(request.body))
         more = bool(self._waiting) or self._fault is not None or (self._since is not None and not self._finished)
-        last = not exchange.keep_alive or ((self._draining or self._finished) and not more)
-        self._write(response, head_only=exchange.request.method == "HEAD", last=last, old=exchange.old)
+        last = not request.head.keep_alive or ((self._draining or self._finished) and not more)
+        self._write(response, head_only=request.head.method == "HEAD", last=last, old=request.head.old)
         if last:
             self._linger()
         else:
@@ -399,11 +424,18 @@ def _send_at_once(connected: socket.socket | None) -> None:
 
 
 def _head(response: HttpResponse, *, connection: str) -> bytes:
+    return _written(response.status, response.content_type, len(response.body), response.headers, connection)
+
+
+@lru_cache(maxsize=512)
+def _written(
+    status: HTTPStatus, content_type: str, length: int, headers: tuple[tuple[str, str], ...], connection: str
+) -> bytes:
     lines = [
-        _STATUS_LINES[response.status],
-        f"Content-Type: {response.content_type}",
-        f"Content-Length: {len(response.body)}",
-        *(f"{name}: {value}" for name, value in response.headers),
+        _STATUS_LINES[status],
+        f"Content-Type: {content_type}",
+        f"Content-Length: {length}",
+        *(f"{name}: {value}" for name, value in headers),
     ]
     if connection:
         lines.append(f"Connection: {connection}")

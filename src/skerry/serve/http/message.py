@@ -19,12 +19,25 @@ JSON: Final = "application/json"
 BINARY: Final = "application/octet-stream"
 
 
-class HttpRequest(Struct, frozen=True, kw_only=True):
-    """`target` as received, still percent-encoded; header names in lower case; `received` in monotonic seconds."""
+class Head(Struct, kw_only=True):
+    """Everything before a body. `target` as received, still percent-encoded; header names in lower case.
+
+    A client sends the same bytes with every request, so a server keeps what it made of them; `prepared` is the handler's.
+    """
 
     method: str
     target: str
     headers: dict[str, str] = {}
+    length: int = 0  # of the body
+    keep_alive: bool = True
+    old: bool = False  # HTTP/1.0, where keeping a connection open has to be said
+    prepared: object = None
+
+
+class HttpRequest(Struct, frozen=True, kw_only=True):
+    """`received` in monotonic seconds."""
+
+    head: Head
     body: bytes = b""
     received: float = 0.0
 
@@ -34,6 +47,7 @@ class HttpResponse(Struct, frozen=True, kw_only=True):
     body: bytes = b""
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
+    not_finite: int = 0  # values JSON cannot carry, written as null
 
 
 Reply = Callable[[HttpResponse], None]
@@ -46,4 +60,4 @@ def refusal(error: SkerryError) -> HttpResponse:
         headers = (("Allow", str(error.fields.get("allow", ""))),)
     if isinstance(error, Overloaded):
         headers = (("Retry-After", str(error.fields["retry_after"])),)
-    return HttpResponse(status=status_of(error), body=error_body(str(error)), headers=headers)
+    return HttpResponse(status=status_of(error), body=error_body(str(error), error.code), headers=headers)

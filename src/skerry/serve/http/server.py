@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 
 from skerry.serve.http.connection import Connection, Limits
-from skerry.serve.http.message import HttpRequest, Reply
+from skerry.serve.http.message import Head, HttpRequest, Reply
 
 _SWEEP_SECONDS = 1.0
 _BACKLOG = 1024
@@ -32,6 +32,7 @@ class HttpServer:
         self.now = now
         self.handle = handler
         self.held = 0
+        self.known: dict[bytes, Head] = {}
         self._connections: set[Connection] = set()
         self._listeners: list[socket.socket] = []
         self._arriving: set[asyncio.Task[object]] = set()  # accepted, and known to be a connection in a turn or two

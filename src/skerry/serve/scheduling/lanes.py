@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way of one model's requests to its engine: on the loop's thread or on the workers. Lanes live on the loop's thread."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Final, Protocol
+
+from skerry.errors import Overloaded
+from skerry.serve.scheduling.placing import Placement
+from skerry.serve.scheduling.tickets import Monotonic, Result, Ticket, groups, run
+from skerry.serve.served import Served
+
+_TURN_SECONDS: Final = 0.003  # what a turn of the loop may spend in engines before it looks at its sockets again
+_ORDINARY: Final = 1 << 16  # the priority of a request that names none: behind those that do
+_SOONEST: Final = 1
+_LATEST: Final = 60
+
+
+class Lane(Protocol):
+    """`add` raises Overloaded; else the ticket's `done` is called once, after `add` has returned or within it."""
+
+    placement: Placement
+
+    @property
+    def waiting(self) -> int: ...
+
+    def add(self, ticket: Ticket) -> None: ...
+
+
+class InlineLane:
+    """All requests that can be read in one turn of the loop are run at its end, joined where that pays (no timer).
+
+    Bounded by the connections of the server, each of which has one request here at a time.
+    """
+
+    def __init__(
+        self, served: Served, placement: Placement, soon: Callable[[Callable[[], None]], object], now: Monotonic
+    ) -> None:
+        self.placement = placement
+        self._served = served
+        self._soon = soon
+        self._now = now
+        self._tickets: list[Ticket] = []
+
+    @property
+    def waiting(self) -> int:
+        return len(self._tickets)
+
+    def add(self, ticket: Ticket) -> None:
+        self._tickets.append(ticket)
+        if len(self._tickets) == 1:
+            self._soon(self._flush)
+
+    def _flush(self) -> None:
+        tickets, self._tickets = self._tickets, []
+        if len(tickets) == 1:
+            self._run(tickets)
+            return
+        until = self._now() + _TURN_SECONDS
+        done = 0
+        for group in groups(in_turn(tickets), self.placement.rows):
+            self._run(group)
+            done += len(group)
+            if self._now() > until and done < len(tickets):
+                self._put_back(in_turn(tickets)[done:])
+                return
+
+    def _put_back(self, tickets: Sequence[Ticket]) -> None:
+        if not self._tickets:
+            self._soon(self._flush)
+        self._tickets[:0] = tickets
+
+    def _run(self, tickets: Sequence[Ticket]) -> None:
+        self._served.counters.runs += 1
+        for done, outcome in run(self._served, tickets, self._now):
+            done(outcome)
+
+
+class Pool(Protocol):
+    """Threads. What `submit` is given runs on one of them; `deliver` brings results to the loop's thread."""
+
+    threads: int
+
+    def submit(self, job: Callable[[], None]) -> None: ...
+
+    def deliver(self, results: Sequence[Result]) -> None: ...
+
+
+class WorkerLane:
+    """A bounded queue in order of priority, then of arrival. While workers are busy, what waits forms the next batch."""
+
+    def __init__(self, served: Served, placement: Placement, pool: Pool, now: Monotonic, *, limit: int) -> None:
+        self.placement = placement
+        self._served = served
+        self._pool = pool
+        self._now = now
+        self._limit = limit
+        self._heap: list[tuple[int, int, Ticket]] = []
+        self._numbers = count()
+        self._running = 0
+        self._cost = served.costs.one  # seconds of a run, following what is observed
+
+    @property
+    def waiting(self) -> int:
+        return len(self._heap) + self._running
+
+    def add(self, ticket: Ticket) -> None:
+        """Refuses at once what would have to wait too long, rather than let it wait in vain."""
+        wait = self._wait()
+        too_late = ticket.deadline and self._now() + wait + self._cost > ticket.deadline
+        if too_late or len(self._heap) >= self._limit:
+            raise Overloaded(retry_after=min(_LATEST, max(_SOONEST, math.ceil(wait))))
+        heapq.heappush(self._heap, (ticket.request.priority or _ORDINARY, next(self._numbers), ticket))
+        self._start()
+
+    def _wait(self) -> float:
+        ahead = len(self._heap) + max(0, self._running - self._pool.threads + 1)
+        return ahead * self._cost / self._pool.threads
+
+    def _start(self) -> None:
+        while self._heap and self._running < self._pool.threads:
+            tickets = self._next()
+            self._running += 1
+            self._served.counters.runs += 1
+            self._pool.submit(lambda tickets=tickets: self._work(tickets))  # type: ignore[misc] # bound as a default
+
+    def _next(self) -> list[Ticket]:
+        """The most urgent one and, where batches pay, those right behind that fit with it."""
+        if self.placement.rows == 1:
+            return [heapq.heappop(self._heap)[2]]
+        waiting = [entry[2] for entry in heapq.nsmallest(self.placement.rows, self._heap)]
+        group = list(next(groups(waiting, self.placement.rows)))
+        for _ in group:
+            heapq.heappop(self._heap)
+        return group
+
+    def _work(self, tickets: Sequence[Ticket]) -> None:
+        """On a worker's thread."""
+        begun = self._now()
+        results = list(run(self._served, tickets, self._now))
+        seconds = self._now() - begun
+        self._pool.deliver([*results, (lambda _: self._ended(seconds), results[-1][1])])
+
+    def _ended(self, seconds: float) -> None:
+        self._running -= 1
+        self._cost += (seconds - self._cost) / 8
+        self._start()
+
+
+def in_turn(tickets: Sequence[Ticket]) -> Sequence[Ticket]:
+    if not any(ticket.request.priority for ticket in tickets):
+        return tickets
+    return sorted(tickets, key=lambda ticket: ticket.request.priority or _ORDINARY)

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request that waits for its run, the run of one or several, and how several become one. Any thread; touches no counter."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+from msgspec import Struct
+
+from skerry.errors import DeadlineExceeded, InferenceFailed, SkerryError
+from skerry.oip.messages import InferRequest
+from skerry.runtime.datatypes import Array
+from skerry.serve.calls import Answered, Call, Crashed, Done, Outcome, Refused
+from skerry.serve.served import Served
+
+Monotonic = Callable[[], float]
+Result = tuple[Done, Outcome]
+
+_logger = logging.getLogger(__name__)
+
+
+class Ticket(Struct, frozen=True, kw_only=True):
+    """`deadline` in monotonic seconds, 0 = none; `read` is what reading the request took, in seconds."""
+
+    call: Call
+    request: InferRequest
+    done: Done
+    deadline: float
+    rows: int
+    read: float
+
+
+def admit(served: Served, call: Call, done: Done, now: Monotonic) -> Ticket:
+    """Reads the request. Raises SkerryError."""
+    begun = now()
+    request = call.decode(served.signature)
+    read = now()
+    deadline = call.deadline
+    if request.timeout:
+        own = call.received + request.timeout
+        deadline = min(deadline, own) if deadline else own
+    if deadline and read > deadline:
+        raise DeadlineExceeded
+    return Ticket(
+        call=call, request=request, done=done, deadline=deadline, rows=rows_of(request.inputs), read=read - begun
+    )
+
+
+def rows_of(inputs: Mapping[str, Array]) -> int:
+    """Length of the first axis of the first input: what a batch counts; 1 for scalars and models without inputs, 0 for nothing."""
+    for first in inputs.values():
+        return (first.shape[0] if first.size else 0) if first.ndim else 1
+    return 1
+
+
+def run(served: Served, tickets: Sequence[Ticket], now: Monotonic) -> list[Result]:
+    """An outcome for every ticket, from one run of the engine; never raises."""
+    try:
+        return list(_run(served, tickets, now))
+    except Exception as error:  # the outermost frame of every run: a defect must not end the thread that answers all
+        _logger.exception("run failed")
+        return [(ticket.done, Crashed(problem=type(error).__name__)) for ticket in tickets]
+
+
+def _run(served: Served, tickets: Sequence[Ticket], now: Monotonic) -> Iterator[Result]:
+    """When a joint run fails, one for each, so that nobody pays for another's request."""
+    begun = now()
+    late = [ticket for ticket in tickets if ticket.deadline and begun > ticket.deadline]
+    if late:
+        yield from ((ticket.done, Refused(error=DeadlineExceeded())) for ticket in late)
+        tickets = [ticket for ticket in tickets if ticket not in late]
+    if len(tickets) == 1:
+        yield tickets[0].done, guarded(partial(_alone, served, tickets[0], begun, now))
+    elif tickets:
+        yield from _together(served, tickets, begun, now)
+
+
+def guarded(job: Callable[[], Outcome]) -> Outcome:
+    """An expected error is an outcome, and a defect in one request is no other's."""
+    try:
+        return job()
+    except SkerryError as error:
+        return Refused(error=error)
+    except Exception as error:  # the outermost frame of every request
+        _logger.exception("request failed")
+        return Crashed(problem=type(error).__name__)
+
+
+def _alone(served: Served, ticket: Ticket, begun: float, now: Monotonic) -> Answered:
+    outputs = served.engine.run(ticket.request.inputs)
+    return _answer(served, ticket, outputs, begun, now(), now=now)
+
+
+def _together(served: Served, tickets: Sequence[Ticket], begun: float, now: Monotonic) -> Iterator[Result]:
+    try:
+        parts = list(_split(served.engine.run(_joined(tickets)), tickets))
+    except SkerryError:
+        for ticket in tickets:
+            yield ticket.done, guarded(partial(_alone, served, ticket, now(), now))
+        return
+    after = now()
+    for ticket, outputs in zip(tickets, parts, strict=True):
+        job = partial(_answer, served, ticket, outputs, begun, after, now=now, batch=len(tickets))
+        yield ticket.done, guarded(job)
+
+
+def _answer(
+    served: Served,
+    ticket: Ticket,
+    outputs: Mapping[str, Array],
+    begun: float,
+    after: float,
+    *,
+    now: Monotonic,
+    batch: int = 1,
+) -> Answered:
+    answer = ticket.call.encode(ticket.request, outputs, served.signature)
+    return Answered(
+        answer=answer,
+        outputs=outputs,
+        request_id=ticket.request.id or "",
+        rows=ticket.rows,
+        queue=begun - ticket.call.received - ticket.read,
+        compute=after - begun,
+        codec=ticket.read + now() - after,
+        batch=batch,
+    )
+
+
+# --- several in one ------------------------------------------------------------------------------------------------------
+
+
+def groups(tickets: Sequence[Ticket], limit: int) -> Iterator[Sequence[Ticket]]:
+    """In the order they came, as many as fit together: equal trailing shapes, at most `limit` rows, none without rows."""
+    group: list[Ticket] = []
+    rows = 0
+    for ticket in tickets:
+        if group and (rows + ticket.rows > limit or not ticket.rows or not _alike(group[0], ticket)):
+            yield group
+            group, rows = [], 0
+        group.append(ticket)
+        rows = rows + ticket.rows if ticket.rows else limit
+    if group:
+        yield group
+
+
+def _alike(first: Ticket, other: Ticket) -> bool:
+    """Datatypes and names are the model's, so shapes behind the first axis decide, and one count of rows in all inputs."""
+    inputs, others = first.request.inputs, other.request.inputs
+    return all(
+        array.shape[1:] == others[name].shape[1:]
+        and array.shape[0] == first.rows
+        and others[name].shape[0] == other.rows
+        for name, array in inputs.items()
+    )
+
+
+def _joined(tickets: Sequence[Ticket]) -> dict[str, Array]:
+    return {
+        name: np.concatenate([ticket.request.inputs[name] for ticket in tickets]) for name in tickets[0].request.inputs
+    }
+
+
+def _split(outputs: Mapping[str, Array], tickets: Sequence[Ticket]) -> Iterator[dict[str, Array]]:
+    """Rows of contiguous arrays are contiguous, so nothing is copied. Raises InferenceFailed where rows do not add up."""
+    ends = np.cumsum([0, *(ticket.rows for ticket in tickets)]).tolist()
+    for name, array in outputs.items():
+        if array.shape[:1] != (ends[-1],):
+            raise InferenceFailed(name=name, problem=f"{ends[-1]} rows gave an answer of shape {list(array.shape)}")
+    for begin, end in pairwise(ends):
+        yield {name: array[begin:end] for name, array in outputs.items()}

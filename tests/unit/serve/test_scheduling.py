@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+import asyncio
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from contracts.engine.models import affine, affine_answer, build
+from skerry.errors import DeadlineExceeded, InferenceFailed, Overloaded
+from skerry.oip.messages import InferRequest, Selection
+from skerry.runtime.costs import BATCH, Costs, measure
+from skerry.runtime.onnx import OnnxEngine
+from skerry.serve.calls import Answered, Call, Crashed, Refused
+from skerry.serve.desk import Desk, Surroundings
+from skerry.serve.scheduling.lanes import InlineLane
+from skerry.serve.scheduling.placing import place
+from skerry.serve.scheduling.tickets import groups, run
+from skerry.serve.scheduling.workers import WorkerPool
+from skerry.testing.clock import VirtualClock
+from unit.serve.rig import HeldPool, Rig
+
+CHEAP = Costs(one=30e-6, per_row=7e-6, why_not="")
+SLOW = Costs(one=0.02, per_row=0.005, why_not="")
+
+
+@pytest.mark.parametrize(
+    ("costs", "budget", "inline", "rows"),
+    [
+        (CHEAP, 0, True, 16),
+        (Costs(one=0.0003, per_row=0.0002, why_not=""), 0, True, 10),
+        (Costs(one=0.00031, per_row=0.0001, why_not=""), 0, False, 16),
+        (Costs(one=30e-6, per_row=28e-6, why_not=""), 0, True, 1),  # it does not pay
+        (Costs(one=30e-6), 0, True, 1),  # it cannot be batched
+        (SLOW, 0, False, 16),
+        (SLOW, 0.05, False, 5),  # half of the budget for a run
+        (SLOW, 0.01, False, 1),
+        (Costs(one=0.0), 0, True, 1),
+    ],
+)
+def test_where_and_how_a_model_runs_follows_from_what_was_measured(costs, budget, inline, rows):
+    decided = place(costs, budget=budget)
+    assert (decided.inline, decided.rows) == (inline, rows)
+    assert decided.where
+    assert decided.batching
+
+
+class Ask(Call, kw_only=True):
+    """A request that is already read; its answer is the array."""
+
+    x: np.ndarray
+    timeout: float = 0.0
+    priority: int = 0
+
+    def decode(self, model):
+        return InferRequest(
+            inputs={"x": self.x},
+            wanted=Selection(outputs=(), binary=True),
+            timeout=self.timeout,
+            priority=self.priority,
+        )
+
+    def encode(self, request, outputs, model):
+        return next(iter(outputs.values()))
+
+
+class World:
+    """`sizes` = rows of every run of the engine."""
+
+    def __init__(self, costs, *, model=None, threads=1, hold=True, queue=64):
+        self.rig = Rig({"m": model or affine()})
+        self.served = self.rig.served["m"]
+        self.served.costs = costs
+        self.clock = VirtualClock()
+        self.pool = HeldPool(hold=hold, threads=threads)
+        self.turns = []
+        self.outcomes = {}
+        self.sizes = []
+        self.served.engine = self
+        self.engine = OnnxEngine.load(model or affine())
+        self.io = self.engine.io
+        around = Surroundings(clock=self.clock, pool=self.pool, soon=self.turns.append, queue=queue)
+        self.desk = Desk({"m": self.served}, around)
+
+    def run(self, inputs):
+        self.sizes.append(len(inputs["x"]))
+        return self.engine.run(inputs)
+
+    def ask(self, name, x, **options):
+        call = Ask(received=self.clock.monotonic(), x=np.asarray(x, np.float32), **options)
+        self.desk.ask(self.served, call, lambda outcome: self.outcomes.setdefault(name, outcome))
+
+    def turn(self):
+        turns, self.turns[:] = list(self.turns), []
+        for each in turns:
+            each()
+
+
+def rows(n, start=0):
+    return np.arange(start, start + 4 * n, dtype=np.float32).reshape(n, 4)
+
+
+def test_what_came_in_one_turn_is_one_run_and_everyone_gets_his_own_rows():
+    world = World(CHEAP)
+    asked = {name: rows(n, start) for name, n, start in (("a", 1, 0), ("b", 3, 50), ("c", 2, 90))}
+    for name, x in asked.items():
+        world.ask(name, x)
+    assert not world.outcomes
+    world.turn()
+    assert world.sizes == [6]
+    for name, x in asked.items():
+        np.testing.assert_allclose(world.outcomes[name].answer, affine_answer(x), rtol=1e-5)
+        assert world.outcomes[name].batch == 3
+    assert world.served.counters.runs == 1
+    assert world.served.counters.batch.cumulative()[2] == (4.0, 3)
+
+
+def test_a_batch_has_a_limit_and_requests_without_rows_run_alone():
+    world = World(CHEAP)
+    for n in range(5):
+        world.ask(n, rows(6, n))
+    world.ask("none", np.zeros((0, 4)))
+    world.ask("last", rows(1))
+    world.turn()
+    assert world.sizes == [12, 12, 6, 0, 1]
+    assert world.outcomes["none"].answer.shape == (0, 3)
+
+
+def test_a_request_larger_than_a_batch_runs_alone():
+    world = World(CHEAP)
+    world.ask("big", rows(40))
+    world.ask("small", rows(1))
+    world.turn()
+    assert world.sizes == [40, 1]
+
+
+def test_a_long_turn_is_cut_short_so_that_others_are_heard():
+    world = World(CHEAP)
+    run_it = world.run
+    world.run = lambda inputs: (world.clock.advance(0.002), run_it(inputs))[1]
+    for n in range(6):
+        world.ask(n, rows(16, n))
+    world.turn()
+    assert len(world.outcomes) == 2
+    world.turn()
+    world.turn()
+    assert len(world.outcomes) == 6
+
+
+def test_when_a_joint_run_fails_each_request_stands_for_itself():
+    world = World(CHEAP)
+    run_it = world.run
+
+    def refuse(inputs):
+        if (inputs["x"] < 0).any():
+            raise InferenceFailed(name="m", problem="negative")
+        return run_it(inputs)
+
+    world.run = refuse
+    world.ask("good", rows(1))
+    world.ask("bad", rows(1, -9))
+    world.turn()
+    assert isinstance(world.outcomes["good"], Answered)
+    assert isinstance(world.outcomes["bad"], Refused)
+
+
+def test_an_engine_that_loses_rows_never_gives_one_client_another_ones_answer():
+    world = World(CHEAP)
+    run_it = world.run
+    world.run = lambda inputs: {"scores": run_it(inputs)["scores"][: max(1, len(inputs["x"]) - 1)]}
+    world.ask("a", rows(1))
+    world.ask("b", rows(1, 9))
+    world.turn()
+    np.testing.assert_allclose(world.outcomes["a"].answer, affine_answer(rows(1)), rtol=1e-5)
+    np.testing.assert_allclose(world.outcomes["b"].answer, affine_answer(rows(1, 9)), rtol=1e-5)
+
+
+def test_a_defect_in_a_joint_run_is_everyones_crash_and_the_next_turn_goes_on(caplog):
+    world = World(CHEAP)
+    run_it, world.run = world.run, lambda _inputs: 1 / 0
+    world.ask("a", rows(1))
+    world.ask("b", rows(1))
+    world.turn()
+    assert world.outcomes == {"a": Crashed(problem="ZeroDivisionError"), "b": Crashed(problem="ZeroDivisionError")}
+    world.run = run_it
+    world.ask("c", rows(1))
+    world.turn()
+    assert isinstance(world.outcomes["c"], Answered)
+    assert "division" in caplog.text
+
+
+def test_shapes_that_differ_behind_the_first_axis_are_not_joined():
+    graph = [helper.make_node("Identity", ["x"], ["y"])]
+    free = build(graph, [("x", TensorProto.FLOAT, ["N", "M"])], [("y", TensorProto.FLOAT, ["N", "M"])])
+    world = World(CHEAP, model=free)
+    for n in (2, 3, 3):
+        world.ask(len(world.turns) + len(world.desk.lanes["m"]._tickets), np.full((1, n), n))
+    world.turn()
+    assert world.sizes == [1, 2]
+    assert [outcome.answer.shape for outcome in world.outcomes.values()] == [(1, 2), (1, 3), (1, 3)]
+
+
+# --- workers -------------------------------------------------------------------------------------------------------------
+
+
+def test_while_workers_are_busy_the_next_batch_forms():
+    world = World(SLOW)
+    for n in range(5):
+        world.ask(n, rows(1, n))
+    assert len(world.pool.jobs) == 1
+    world.pool.release()
+    assert world.sizes == [1]
+    world.pool.release()
+    assert world.sizes == [1, 4]
+    assert len(world.outcomes) == 5
+
+
+def test_the_most_urgent_goes_first_then_who_came_first():
+    world = World(Costs(one=0.02))
+    order = []
+    run_it = world.run
+    world.run = lambda inputs: (order.append(int(inputs["x"][0, 0])), run_it(inputs))[1]
+    for name, priority in ((0, 0), (1, 0), (2, 5), (3, 1), (4, 0), (5, 5)):
+        world.ask(name, rows(1, name), priority=priority)
+    while world.pool.jobs:
+        world.pool.release()
+    assert order == [0, 3, 2, 5, 1, 4]
+
+
+def test_what_cannot_be_answered_in_time_is_refused_at_once():
+    world = World(Costs(one=1.0))
+    for n in range(4):
+        world.ask(n, rows(1))
+    world.ask("hurried", rows(1), timeout=2.0)
+    assert world.outcomes["hurried"].error.code == Overloaded.code
+    assert world.outcomes["hurried"].error.fields["retry_after"] == 4
+    world.ask("patient", rows(1), timeout=60.0)
+    assert "patient" not in world.outcomes
+
+
+def test_what_expired_while_it_waited_is_never_run():
+    world = World(Costs(one=1.0))
+    world.ask("first", rows(1))
+    world.ask("second", rows(1), timeout=5.0)
+    world.clock.advance(10.0)
+    world.pool.release()
+    world.pool.release()
+    assert world.outcomes["second"].error.code == DeadlineExceeded.code
+    assert world.sizes == [1]
+
+
+@pytest.mark.parametrize("costs", [CHEAP, SLOW])
+def test_a_deadline_that_is_past_is_refused_before_anything_runs(costs):
+    world = World(costs)
+    world.clock.advance(5.0)
+    world.ask("late", rows(1), deadline=world.clock.monotonic() - 1.0)
+    assert world.outcomes["late"].error.code == DeadlineExceeded.code
+    assert not world.sizes
+
+
+def test_the_queue_is_bounded():
+    world = World(Costs(one=0.02), queue=2)
+    for n in range(4):
+        world.ask(n, rows(1))
+    assert [name for name, outcome in world.outcomes.items() if isinstance(outcome, Refused)] == [3]
+    assert world.outcomes[3].error.fields["retry_after"] >= 1
+    assert world.served.counters.failed == {Overloaded.code: 1}
+
+
+def test_what_takes_long_to_read_is_read_on_a_worker():
+    world = World(CHEAP)
+    world.ask("text", rows(1), size=1_000_000)
+    world.ask("gzip", rows(1), heavy=True)
+    assert len(world.pool.jobs) == 2
+    assert world.desk.waiting == 2
+    world.pool.release()
+    assert world.desk.waiting == 0
+    assert all(isinstance(outcome, Answered) for outcome in world.outcomes.values())
+
+
+def test_jobs_run_off_the_loop_and_are_answered_on_it(run_loop):
+    async def main():
+        pool = WorkerPool(asyncio.get_running_loop(), threads=2)
+        answers = asyncio.Queue()
+        for n in range(10):
+            pool.submit(lambda n=n: pool.deliver([(answers.put_nowait, n * n)]))
+        assert {await answers.get() for _ in range(10)} == {n * n for n in range(10)}
+        pool.close()
+
+    run_loop(main())
+
+
+@pytest.fixture
+def run_loop():
+    return asyncio.run
+
+
+# --- what is measured at load --------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_measured_alone_and_in_a_batch():
+    costs = measure(OnnxEngine.load(affine()), [{"x": rows(1)}])
+    assert costs.one > 0
+    assert costs.per_row > 0
+    assert not costs.why_not
+
+
+def mixing():
+    """Every row's answer depends on the others: the mean over the batch is taken off."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["y"]),
+    ]
+    return build(nodes, [("x", TensorProto.FLOAT, ["N", 4])], [("y", TensorProto.FLOAT, ["N", 4])])
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_model_that_mixes_the_rows_of_a_batch_is_never_batched(samples):
+    costs = measure(OnnxEngine.load(mixing()), [{"x": rows(1, n + 1)} for n in range(samples)])
+    assert costs.why_not == "answers in a batch differ from single ones"
+    assert place(costs).rows == 1
+
+
+def test_a_model_whose_first_axis_is_fixed_is_never_batched():
+    fixed = build(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [("x", TensorProto.FLOAT, [1, 4])],
+        [("y", TensorProto.FLOAT, [1, 4])],
+    )
+    assert measure(OnnxEngine.load(fixed), [{"x": rows(1)}]).why_not == "the first axis of x is not open"
+
+
+def test_batches_of_samples_that_are_batches_are_not_measured():
+    assert measure(OnnxEngine.load(affine()), [{"x": rows(BATCH)}]).why_not == "a sample is not one row"
+
+
+def test_groups_of_nothing():
+    assert list(groups([], 4)) == []
+
+
+def test_a_lane_without_tickets_runs_nothing():
+    world = World(CHEAP)
+    assert isinstance(world.desk.lanes["m"], InlineLane)
+    assert run(world.served, [], world.clock.monotonic) == []

@@ -6,7 +6,7 @@ from __future__ import annotations
 import click
 
 from skerry.bundle.rules import name_problem
-from skerry.cli import params, rollout_parse
+from skerry.cli import params, rollout_parse, trial_options
 from skerry.cli.get import pick_models
 from skerry.cli.hub_client import HubClient
 from skerry.cli.render import Output, dump
@@ -14,12 +14,15 @@ from skerry.cli.rollout_text import headline, plan_lines
 from skerry.cli.rollout_watch import follow, judge
 from skerry.cli.world import World
 from skerry.errors import RolloutRefused
+from skerry.wire.v1.device import KeepWarm, Trial
 from skerry.wire.v1.operator import Gate, OnFailure, RolloutSpec, StageSpec
 
 _EPILOG = """\b
   skerry deploy weld-defect:1.5.1 --workload weld --fleet body-shop --canary 3 --watch
   skerry deploy weld-defect:1.5.1 --workload weld -l line=body-shop \\
       --stages "1,25%,rest" --gate "latency_p95_ms<=10" --gate "error_rate<=1%"
+  skerry deploy weld-defect:1.5.1 --workload weld --fleet body-shop --shadow 100% --trial-for 10m \\
+      --gate "agreement>=98%" --gate "shadow_latency_ratio<=1.2"
 \b
 With --watch the exit code is 0 when every device committed, 3 when a gate stopped it,
 4 when --timeout was over first, 5 when it is done but not on every device.
@@ -77,6 +80,7 @@ def _workload(_: click.Context, __: click.Parameter, text: str) -> str:
     show_default=True,
     help="What to do when a gate fails.",
 )
+@trial_options.options
 @params.watch_option
 @click.option("--timeout", type=params.DURATION, help="Stop watching after this long (exit 4).")
 @params.output_option(Output.TABLE, Output.JSON, Output.YAML)
@@ -96,6 +100,8 @@ def command(
     soak: float,
     stage_soak: float,
     deadline: float,
+    trial: Trial | None,
+    keep_warm: KeepWarm,
     on_failure: str,
     watch: bool,
     timeout: float | None,
@@ -119,6 +125,8 @@ def command(
         deadline_seconds=deadline,
         device_soak_seconds=soak,
         on_failure=OnFailure(on_failure),
+        trial=trial,
+        keep_warm=keep_warm,
     )
     if dry_run:
         _rehearse(hub, spec, output)

@@ -15,6 +15,19 @@ _GATE = re.compile(r"\s*([a-z0-9_]+)\s*(<=|>=)\s*([0-9.]+)\s*(%|ms)?\s*")
 _STAGE = re.compile(r"(?:(?P<name>[a-z0-9][a-z0-9-]*):)?(?P<limit>[^:]+)")
 _HUNDRED = 100.0
 
+UNITS = {
+    Metric.UPDATE_SUCCESS: "%",
+    Metric.LATENCY_P95_MS: "ms",
+    Metric.ERROR_RATE: "%",
+    Metric.AGREEMENT: "%",
+    Metric.CONFIDENCE_SHIFT: "",
+    Metric.SHADOW_LATENCY_RATIO: "",
+    Metric.SHADOW_ERROR_RATE: "%",
+    Metric.CANARY_LATENCY_RATIO: "",
+    Metric.CANARY_ERROR_RATE: "%",
+}
+"""How a metric is written: a share between 0 and 1, milliseconds, or a plain number."""
+
 
 def parse_gate(text: str) -> Gate:
     """`latency_p95_ms<=10`, `error_rate<=1%`, `update_success>=0.98`. Raises click.BadParameter."""
@@ -23,12 +36,12 @@ def parse_gate(text: str) -> Gate:
         metrics = ", ".join(Metric)
         raise click.BadParameter(f"{text!r} is no gate; write METRIC<=VALUE or METRIC>=VALUE with one of {metrics}")
     metric, value = Metric(match[1]), _value(match[3], text)
-    is_ratio = metric is not Metric.LATENCY_P95_MS
-    if match[4] == ("ms" if is_ratio else "%"):
+    unit = UNITS[metric]
+    if match[4] and match[4] != unit:
         raise click.BadParameter(f"{text!r}: {metric} is not measured in {match[4]}")
     if match[4] == "%":
         value /= _HUNDRED
-    if is_ratio and value > 1:
+    if unit == "%" and value > 1:
         raise click.BadParameter(f"{text!r}: {metric} lies between 0 and 1; write {match[3]}% or a fraction")
     return Gate(metric=metric, max=value) if match[2] == "<=" else Gate(metric=metric, min=value)
 

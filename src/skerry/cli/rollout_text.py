@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from skerry.cli import trial_text
 from skerry.cli.listings import committed_text, labels_text, totals
 from skerry.cli.render import aligned, clean, pairs
+from skerry.cli.rollout_parse import UNITS
 from skerry.cli.times import ago, brief
+from skerry.wire.v1.device import KeepWarm
 from skerry.wire.v1.operator import (
     Gate,
     GateResult,
@@ -26,9 +29,10 @@ _FINAL = frozenset({RolloutStatus.DONE, RolloutStatus.UNDONE})
 def value_text(metric: Metric, value: float | None) -> str:
     if value is None:
         return "-"
-    if metric is Metric.LATENCY_P95_MS:
+    unit = UNITS[metric]
+    if unit == "ms":
         return f"{value:.2f}" if value >= _TENTH else f"{value:.2g}"
-    return f"{100 * value:.4g}%"
+    return f"{100 * value:.4g}%" if unit == "%" else f"{value:.4g}"
 
 
 def gate_text(gate: Gate | GateResult) -> str:
@@ -72,8 +76,9 @@ def headline(rollout: RolloutView) -> str:
 def status_lines(rollout: RolloutView) -> list[str]:
     """Headline, stages with their gates."""
     lines = [headline(rollout)]
-    for stage in rollout.stages:
+    for index, stage in enumerate(rollout.stages):
         lines.append("  " + clean(stage_line(stage, undone=rollout.status is RolloutStatus.UNDONE)))
+        lines += trial_text.stage_lines([device for device in rollout.devices if device.stage == index])
         if stage.status is not StageStatus.WAITING:
             lines.extend(f"    gate {gate_result_text(gate)}" for gate in stage.gates)
     return lines
@@ -105,10 +110,12 @@ def describe_rollout(rollout: RolloutView, now: float) -> list[str]:
     }
     devices = [[d.name, _stage_name(rollout, d.stage), d.state, d.reason or "-"] for d in rollout.devices]
     table = [["DEVICE", "STAGE", "STATE", "REASON"], *devices]
+    trials = [line for device in rollout.devices for line in trial_text.device_lines(device)]
     return [
         *pairs(facts),
         "",
         *status_lines(rollout)[1:],
+        *(["", "Trials:", *trials] if trials else []),
         *(["", *("  " + clean(line) for line in aligned(table))] if devices else []),
     ]
 
@@ -127,7 +134,11 @@ def plan_lines(spec: RolloutSpec) -> list[str]:
         for index, stage in enumerate(stages, 1)
     ]
     lines += [f"  gate {gate_text(gate)}" for gate in spec.gates]
+    if spec.trial is not None:
+        lines.append(trial_text.plan_line(spec.trial))
     lines.append(f"  each device: soak {brief(spec.device_soak_seconds)}, deadline {brief(spec.deadline_seconds)}")
+    if spec.keep_warm is not KeepWarm.AUTO:
+        lines.append(f"  keep the version before warm: {spec.keep_warm}")
     lines.append(f"  on failure: {spec.on_failure}")
     return lines
 

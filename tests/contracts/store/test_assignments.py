@@ -9,14 +9,15 @@ from skerry.errors import NotFound
 from skerry.hub.domain import DesiredWorkload
 from skerry.hub.store.sql import open_store
 from skerry.hub.store.tables import assignments
-from skerry.wire.v1.device import Capabilities
+from skerry.wire.v1.device import Capabilities, KeepWarm, Trial, TrialMode
 from skerry.wire.v1.report import DeviceReport, WorkloadState
 
 pytestmark = pytest.mark.anyio
 
 
 def target(version: int, workload: str = "digits") -> DesiredWorkload:
-    return DesiredWorkload(workload=workload, bundle=bundle(version), rollout="r-1", soak_seconds=5.0)
+    how = {"trial": Trial(mode=TrialMode.CANARY, percent=5.0), "keep_warm": KeepWarm.NEVER} if version > 1 else {}
+    return DesiredWorkload(workload=workload, bundle=bundle(version), rollout="r-1", soak_seconds=5.0, **how)
 
 
 async def test_desired_workloads_and_their_version(store):

@@ -48,6 +48,17 @@ def test_reports_of_the_first_schema_are_those_of_an_outbox_without_a_name(empty
         ]
 
 
+def test_workloads_of_a_hub_without_trials_are_wanted_as_before(empty_url):
+    with connected(empty_url) as connection:
+        command.upgrade(alembic_config(connection), "0002")
+        connection.execute(text(_DEVICE.format(name="d1", through=0).replace("through", "report_n")))
+        connection.execute(text("INSERT INTO desired_workloads VALUES ('d1', 'w', '{}', '', 30)"))
+    migrate(empty_url)
+    with connected(empty_url) as connection:
+        wanted = connection.execute(text("SELECT workload, trial, keep_warm FROM desired_workloads")).all()
+    assert wanted == [("w", None, None)]
+
+
 def test_a_database_of_a_newer_hub_is_refused_and_left_alone(database_url):
     with connected(database_url) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))

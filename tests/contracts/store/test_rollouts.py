@@ -21,8 +21,9 @@ from skerry.hub.domain import DesiredWorkload, MemberState, Outcome
 from skerry.hub.rollout.changes import DesiredChange, RolloutChanges, changes_of
 from skerry.hub.rollout.draft import NewEvent
 from skerry.hub.rollout.planner import plan
+from skerry.wire.v1.device import TrialMode
 from skerry.wire.v1.operator import RolloutStatus, StageStatus
-from skerry.wire.v1.report import DeviceReport, FiguresReport, WorkloadState
+from skerry.wire.v1.report import DeviceReport, FiguresReport, TrialReport, WorkloadState
 
 pytestmark = pytest.mark.anyio
 
@@ -171,9 +172,24 @@ async def test_what_devices_say_is_in_the_picture(store):
     await says(store, "d1", 1, workload(WorkloadState.COMMITTED, rollout="r-1", sequence=1))
     await says(store, "d1", 2, figures)
     await says(store, "d1", 3, replace(figures, digest=bundle(1).digest))
+    trial = TrialReport(
+        workload="digits",
+        digest=bundle(2).digest,
+        mode=TrialMode.SHADOW,
+        finished=False,
+        seconds=1.0,
+        asked=5,
+        errors=0,
+        flips={"cat > dog": 2},
+        rollout="r-1",
+    )
+    await says(store, "d1", 4, trial)
+    await says(store, "d1", 5, replace(trial, finished=True, asked=10))
+    await says(store, "d1", 6, replace(trial, digest=bundle(1).digest))
     seen = (await store.rollout_state("r-1")).seen["d1"]
     assert seen.status.state is WorkloadState.COMMITTED
     assert seen.figures.figures == figures
+    assert seen.trial.report == replace(trial, finished=True, asked=10)
     assert (seen.applied_version, seen.desired, seen.revoked) == (2, bundle(2), False)
     await store.revoke("d1", now=NOW)
     assert (await store.rollout_state("r-1")).seen["d1"].revoked

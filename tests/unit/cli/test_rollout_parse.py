@@ -15,6 +15,10 @@ from skerry.wire.v1.operator import Gate, Metric, StageSpec
         ("error_rate<=1%", Gate(metric=Metric.ERROR_RATE, max=0.01)),
         ("update_success>=0.98", Gate(metric=Metric.UPDATE_SUCCESS, min=0.98)),
         ("update_success>=98%", Gate(metric=Metric.UPDATE_SUCCESS, min=0.98)),
+        ("agreement >= 0.98", Gate(metric=Metric.AGREEMENT, min=0.98)),
+        ("confidence_shift<=1.5", Gate(metric=Metric.CONFIDENCE_SHIFT, max=1.5)),
+        ("shadow_latency_ratio <= 1.2", Gate(metric=Metric.SHADOW_LATENCY_RATIO, max=1.2)),
+        ("canary_error_rate<=1%", Gate(metric=Metric.CANARY_ERROR_RATE, max=0.01)),
     ],
 )
 def test_gates(text, gate):
@@ -31,6 +35,9 @@ def test_gates(text, gate):
         "update_success>=98",
         "error_rate<=3ms",
         "latency_p95_ms<=3%",
+        "agreement>=98",
+        "shadow_latency_ratio<=120%",
+        "canary_latency_ratio<=3ms",
         "error_rate<=1.2.3",
         "",
     ],

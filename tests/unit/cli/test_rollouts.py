@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from skerry import errors
+from skerry.wire.v1.device import Trial, TrialMode
 from skerry.wire.v1.operator import FleetView, RolloutSpec, RolloutStatus, StageStatus
 from unit.cli.scripted import device, model, page, rollout, stage
 
@@ -47,11 +48,47 @@ def test_deploy_sends_what_was_asked_and_says_how_to_watch(shell):
         "deploy weld:1 --workload weld --fleet a --canary 0",
         "deploy weld:1 --workload weld --fleet a --gate nonsense",
         "deploy weld:1 --workload weld --fleet a --soak soon",
+        "deploy weld:1 --workload weld --fleet a --shadow 100% --split 5%",
+        "deploy weld:1 --workload weld --fleet a --shadow 0%",
+        "deploy weld:1 --workload weld --fleet a --shadow some",
+        "deploy weld:1 --workload weld --fleet a --split 101%",
+        "deploy weld:1 --workload weld --fleet a --trial-for 10s",
+        "deploy weld:1 --workload weld --fleet a --trial-samples 10",
+        "deploy weld:1 --workload weld --fleet a --shadow 1% --trial-for 2h",
+        "deploy weld:1 --workload weld --fleet a --keep-warm sometimes",
     ],
 )
 def test_deploy_refuses_half_a_thought_without_asking_the_hub(shell, line):
     assert shell(line).code == 2
     assert shell.hub.calls == []
+
+
+@pytest.mark.parametrize(
+    ("options", "trial"),
+    [
+        ("", None),
+        ("--shadow 100%", Trial()),
+        ("--shadow 50", Trial(percent=50.0)),
+        ("--split 2.5% --trial-samples 500", Trial(mode=TrialMode.CANARY, percent=2.5, min_samples=500)),
+        ("--shadow 100% --trial-for 10s --deadline 1m", Trial(seconds=10.0, longest_seconds=30.0)),
+        ("--shadow 100% --trial-for 50s --deadline 1m", Trial(seconds=50.0, longest_seconds=50.0)),
+    ],
+)
+def test_deploy_asks_for_a_trial(shell, options, trial):
+    shell.hub.on("POST", "/api/v1/rollouts", rollout(), status=201)
+    assert shell(f"{DEPLOY} {options}").code == 0
+    assert msgspec.json.decode(shell.hub.calls[0].body, type=RolloutSpec).trial == trial
+
+
+def test_deploy_dry_run_shows_the_trial(shell):
+    shell.hub.on("GET", "/api/v1/models", page(model()))
+    shell.hub.on("GET", "/api/v1/fleets/body-shop", FleetView(name="body-shop", selector={"line": "b"}, devices=2))
+    shell.hub.on("GET", "/api/v1/devices", page(device()))
+    ran = shell(f'{DEPLOY} --split 5% --trial-for 10m --gate "canary_error_rate<=1%" --keep-warm never --dry-run')
+    assert ran.code == 0
+    assert "  gate canary_error_rate <= 1%" in ran.out
+    assert "  trial on each device: the answering of 5% of the requests for 10m and 20 requests, at most 15m" in ran.out
+    assert "keep the version before warm: never" in ran.out
 
 
 def test_deploy_dry_run_checks_and_changes_nothing(shell):

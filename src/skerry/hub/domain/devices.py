@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from skerry.wire.v1.device import BundleRef, Capabilities
-from skerry.wire.v1.report import FiguresReport, WorkloadState
+from skerry.wire.v1.device import BundleRef, Capabilities, KeepWarm, Trial
+from skerry.wire.v1.report import FiguresReport, TrialReport, WorkloadState
 
 
 class NewDevice(Struct, frozen=True, kw_only=True):
@@ -59,6 +59,8 @@ class DesiredWorkload(Struct, frozen=True, kw_only=True):
     bundle: BundleRef
     rollout: str = ""  # who asked for it; empty for a direct assignment
     soak_seconds: float = 30.0
+    trial: Trial | None = None
+    keep_warm: KeepWarm = KeepWarm.AUTO
 
 
 class Desired(Struct, frozen=True, kw_only=True):
@@ -110,6 +112,15 @@ class LatestFigures(Struct, frozen=True, kw_only=True):
     at: float
     received: float
     figures: FiguresReport
+
+
+class LatestTrial(Struct, frozen=True, kw_only=True):
+    """What a device last said of a trial of one digest of one workload."""
+
+    device_id: str
+    at: float
+    received: float
+    report: TrialReport
 
 
 class LastWords(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from skerry.hub.domain.devices import LatestFigures, WorkloadStatus
+from skerry.hub.domain.devices import LatestFigures, LatestTrial, WorkloadStatus
 from skerry.wire.v1.device import BundleRef
 from skerry.wire.v1.operator import GateResult, RolloutSpec, RolloutStatus, StageStatus
 
@@ -82,6 +82,7 @@ class Seen(Struct, frozen=True, kw_only=True):
 
     status: WorkloadStatus | None = None
     figures: LatestFigures | None = None  # for the rollout's digest
+    trial: LatestTrial | None = None  # same
     applied_version: int = 0  # desired version the device last said is in force; 0 = unknown
     desired: BundleRef | None = None  # what the device shall run under the workload's name now
     desired_rollout: str = ""  # who set that; empty for nothing or a direct assignment

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from skerry.hub.domain.rollouts import Member, RolloutRecord, RolloutState, StageRecord
 from skerry.hub.rollout.actions import Action
 from skerry.hub.rollout.draft import Draft, NewEvent
-from skerry.wire.v1.device import BundleRef
+from skerry.hub.rollout.trials import trial_in_force
+from skerry.wire.v1.device import BundleRef, KeepWarm, Trial
 
 __all__ = ["DesiredChange", "NewEvent", "RolloutChanges", "after", "changes_of"]
 
@@ -24,6 +25,8 @@ class DesiredChange(Struct, frozen=True, kw_only=True):
     bundle: BundleRef | None
     rollout: str
     soak_seconds: float
+    trial: Trial | None = None
+    keep_warm: KeepWarm = KeepWarm.AUTO
     expected: str  # rollout that must own the workload now; empty = nobody, or a direct assignment
 
 
@@ -77,6 +80,8 @@ def _assignment(state: RolloutState, member: Member) -> DesiredChange:
         bundle=rollout.bundle,
         rollout=rollout.id,
         soak_seconds=rollout.spec.device_soak_seconds,
+        trial=trial_in_force(rollout.spec),
+        keep_warm=rollout.spec.keep_warm,
         expected=state.seen[member.device_id].desired_rollout,
     )
 
@@ -89,5 +94,6 @@ def _return(state: RolloutState, member: Member) -> DesiredChange:
         bundle=member.previous,
         rollout=rollout.id,
         soak_seconds=member.previous_soak,
+        keep_warm=rollout.spec.keep_warm,
         expected=rollout.id,
     )

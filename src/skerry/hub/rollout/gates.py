@@ -6,13 +6,18 @@
 - latency_p95_ms: the worst of the last windows the stage's devices reported for the new digest.
 - error_rate: errors / requests over those windows.
 The gates on figures fail as soon as they are broken, and pass only when every committed device has reported a window.
+- the metrics of a trial (rollout/trials.py): broken by finished trials alone; a stage whose devices have all come to an end
+  without anything measured has not passed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from skerry.hub.domain.rollouts import Member, MemberState, Outcome, RolloutState, StageRecord
+from skerry.hub.rollout import trials
 from skerry.wire.v1.operator import Gate, GateResult, Metric, RolloutSpec
 from skerry.wire.v1.report import FiguresReport
 
@@ -76,9 +81,22 @@ def _result(
 ) -> GateResult:
     if gate.metric is Metric.UPDATE_SUCCESS:
         return _success(gate, members)
+    if gate.metric in trials.MODE:
+        return _trial(gate, state, members)
     measured = _latency(windows.values()) if gate.metric is Metric.LATENCY_P95_MS else _error_rate(windows.values())
     complete = not unmeasured(state, stage, since=0.0) and all_resolved(members)
     return _judged(gate, measured, complete=complete)
+
+
+def _trial(gate: Gate, state: RolloutState, members: Sequence[Member]) -> GateResult:
+    """What is under way is shown; it is judged when it is over."""
+    over = trials.finished(state, members)
+    result = _judged(gate, trials.measured(state, gate.metric, over or members), complete=False)
+    committed = {member.device_id for member in members if member.outcome is Outcome.COMMITTED}
+    if committed and all_resolved(members):
+        tried = committed <= {member.device_id for member in over} and result.measured is not None
+        return replace(result, passed=tried and result.passed is not False)
+    return result if over else replace(result, passed=None)
 
 
 def _success(gate: Gate, members: Sequence[Member]) -> GateResult:

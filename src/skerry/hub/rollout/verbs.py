@@ -12,6 +12,7 @@ from skerry.hub.domain.catalogue import BundleRecord
 from skerry.hub.domain.rollouts import MemberState, RolloutState
 from skerry.hub.domain.verdict import Allowed, Refused, Verdict
 from skerry.hub.rollout.actions import AcceptFailure, Action, Plan, Quarantine, SetStatus, WaiveStage
+from skerry.hub.rollout.trials import trial_problem
 from skerry.wire.v1.operator import Gate, Metric, RolloutSpec, RolloutStatus, StageSpec, StageStatus
 
 MAX_STAGES = 200
@@ -107,6 +108,7 @@ def spec_problem(spec: RolloutSpec) -> str:
         "" if len(set(names)) == len(names) else "two stages have the same name",
         *map(_stage_problem, spec.stages),
         *map(_gate_problem, spec.gates),
+        trial_problem(spec),
     )
     return next((problem for problem in problems if problem), "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from skerry.hub.domain.rollouts import Member, Outcome, RolloutState, StageRecord
 from skerry.hub.rollout.gates import gates_of, measure, members_of
+from skerry.hub.rollout.trials import trial_of
 from skerry.wire.v1.operator import GateResult, RolloutDevice, RolloutView, StageStatus, StageView
 
 _MEASURED_NOW = frozenset({StageStatus.RUNNING, StageStatus.SOAKING})
@@ -22,7 +23,7 @@ def view(state: RolloutState) -> RolloutView:
         created_by=rollout.created_by,
         finished=rollout.finished,
         stages=tuple(_stage(state, stage) for stage in state.stages),
-        devices=tuple(_device(member) for member in state.members),
+        devices=tuple(_device(state, member) for member in state.members),
     )
 
 
@@ -50,11 +51,12 @@ def _gates(state: RolloutState, stage: StageRecord) -> tuple[GateResult, ...]:
     )
 
 
-def _device(member: Member) -> RolloutDevice:
+def _device(state: RolloutState, member: Member) -> RolloutDevice:
     return RolloutDevice(
         device_id=member.device_id,
         name=member.name,
         stage=member.stage,
         state=str(member.state),
         reason=member.reason,
+        trial=trial_of(state, member),
     )

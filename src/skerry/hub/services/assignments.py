@@ -146,7 +146,14 @@ class Assignments:
             issued=now,
             expires=now + LIFE,
             workloads=tuple(
-                WorkloadSpec(name=one.workload, bundle=one.bundle, soak_seconds=one.soak_seconds, rollout=one.rollout)
+                WorkloadSpec(
+                    name=one.workload,
+                    bundle=one.bundle,
+                    soak_seconds=one.soak_seconds,
+                    rollout=one.rollout,
+                    trial=one.trial,
+                    keep_warm=one.keep_warm,
+                )
                 for one in desired.workloads
             ),
         )

@@ -15,6 +15,7 @@ from skerry.wire.v1.report import (
     HistoryReport,
     Report,
     ResultReport,
+    TrialReport,
     WorkloadReport,
 )
 
@@ -89,6 +90,7 @@ class Digest:
     ) -> None:
         self.workloads: dict[str, tuple[float, WorkloadReport]] = {}
         self.figures: dict[tuple[str, str], tuple[float, FiguresReport]] = {}
+        self.trials: dict[tuple[str, str], tuple[float, TrialReport]] = {}
         self.results: dict[str, ResultReport] = {}
         self.entries: list[HistoryEntry] = []
         self.device: DeviceReport | None = None
@@ -109,6 +111,8 @@ class Digest:
                 self._applied(body.sequence)
             case FiguresReport():
                 self.figures[body.workload, body.digest] = (report.at, body)
+            case TrialReport():
+                self.trials[body.workload, body.digest] = (report.at, body)
             case ResultReport():
                 self.results.setdefault(body.event_id, body)
             case HistoryReport() if report.seq in self._rejected:

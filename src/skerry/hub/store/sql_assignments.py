@@ -17,7 +17,7 @@ from skerry.hub.store.documents import dump, load
 from skerry.hub.store.sql_devices import lock_device
 from skerry.hub.store.tables import assignments, desired_workloads, devices
 from skerry.hub.store.wholeness import whole
-from skerry.wire.v1.device import BundleRef
+from skerry.wire.v1.device import BundleRef, KeepWarm, Trial
 
 KEPT_ASSIGNMENTS = 16
 
@@ -136,6 +136,8 @@ async def write_desired(
             "bundle": dump(target.bundle),
             "rollout": target.rollout,
             "soak_seconds": target.soak_seconds,
+            "trial": None if target.trial is None else dump(target.trial),
+            "keep_warm": str(target.keep_warm),
         }
         for (device_id, workload), target in targets.items()
         if target is not None
@@ -157,6 +159,8 @@ def _workload(row: Row[Any]) -> DesiredWorkload:
         bundle=load(row.bundle, BundleRef),
         rollout=row.rollout,
         soak_seconds=row.soak_seconds,
+        trial=None if row.trial is None else load(row.trial, Trial),
+        keep_warm=KeepWarm(row.keep_warm or KeepWarm.AUTO),
     )
 
 

@@ -14,7 +14,7 @@ from skerry.hub.rollout.members import BY_THE_CLOCK
 from skerry.hub.store.documents import load, load_labels
 from skerry.hub.store.rollout_rows import member_of, rollout_of, stage_of
 from skerry.hub.store.sql_devices import selected
-from skerry.hub.store.sql_reports import figures_of, status_of
+from skerry.hub.store.sql_reports import figures_of, status_of, trial_of
 from skerry.hub.store.tables import (
     desired_workloads,
     device_workloads,
@@ -23,6 +23,7 @@ from skerry.hub.store.tables import (
     rollout_members,
     rollout_stages,
     rollouts,
+    trials,
 )
 from skerry.wire.v1.device import BundleRef
 from skerry.wire.v1.operator import RolloutStatus, StageStatus
@@ -58,11 +59,14 @@ class Picture:
         status = {row.device_id: status_of(row) for row in statuses}
         windows = _of_members(rollout, select(figures), figures).where(figures.c.digest == rollout.bundle.digest)
         window = {row.device_id: figures_of(row) for row in await self._connection.execute(windows)}
+        tried = _of_members(rollout, select(trials), trials).where(trials.c.digest == rollout.bundle.digest)
+        trial = {row.device_id: trial_of(row) for row in await self._connection.execute(tried)}
         rows = await self._connection.execute(_shall_run(rollout))
         return {
             row.device_id: Seen(
                 status=status.get(row.device_id),
                 figures=window.get(row.device_id),
+                trial=trial.get(row.device_id),
                 applied_version=row.applied_version,
                 desired=None if row.bundle is None else load(row.bundle, BundleRef),
                 desired_rollout=row.rollout or "",

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row, func, insert, select, update
 
 from skerry.hub.domain.access import AuditRecord
-from skerry.hub.domain.devices import LastWords, LatestFigures, WorkloadStatus
+from skerry.hub.domain.devices import LastWords, LatestFigures, LatestTrial, WorkloadStatus
 from skerry.hub.store.database import Database, Transaction
 from skerry.hub.store.digestion import Digest, Place, Remark, doubts, following, remarks
 from skerry.hub.store.documents import dump, load, plain
@@ -23,10 +23,19 @@ from skerry.hub.store.tables import (
     outboxes,
     reports,
     results,
+    trials,
 )
 from skerry.wire.v1.device import LARGEST_SEQUENCE
 from skerry.wire.v1.operator import StoredResult
-from skerry.wire.v1.report import FiguresReport, HistoryEntry, Report, ResultReport, WorkloadReport, WorkloadState
+from skerry.wire.v1.report import (
+    FiguresReport,
+    HistoryEntry,
+    Report,
+    ResultReport,
+    TrialReport,
+    WorkloadReport,
+    WorkloadState,
+)
 
 Outputs = dict[str, list[float | int | str | bool]]
 
@@ -127,17 +136,11 @@ class SqlReports:
             rows = [{**mine, **_status_row(at, body)} for at, body in digest.workloads.values()]
             await tx.execute(self._db.upsert(device_workloads), rows)
         if digest.figures:
-            rows = [
-                {
-                    **mine,
-                    "workload": plain(body.workload),
-                    "digest": plain(body.digest),
-                    "at": at,
-                    "figures": dump(body),
-                }
-                for at, body in digest.figures.values()
-            ]
+            rows = [{**mine, **_of_digest(at, body), "figures": dump(body)} for at, body in digest.figures.values()]
             await tx.execute(self._db.upsert(figures), rows)
+        if digest.trials:
+            rows = [{**mine, **_of_digest(at, body), "report": dump(body)} for at, body in digest.trials.values()]
+            await tx.execute(self._db.upsert(trials), rows)
         if digest.results:
             rows = [{**mine, **_result_row(body)} for body in digest.results.values()]
             once = self._db.insert(results).on_conflict_do_nothing(index_elements=["device_id", "event_id"])
@@ -205,6 +208,14 @@ def figures_of(row: Row[Any]) -> LatestFigures:
     return LatestFigures(
         device_id=row.device_id, at=row.at, received=row.received, figures=load(row.figures, FiguresReport)
     )
+
+
+def trial_of(row: Row[Any]) -> LatestTrial:
+    return LatestTrial(device_id=row.device_id, at=row.at, received=row.received, report=load(row.report, TrialReport))
+
+
+def _of_digest(at: float, body: FiguresReport | TrialReport) -> dict[str, Any]:
+    return {"workload": plain(body.workload), "digest": plain(body.digest), "at": at}
 
 
 def _status_row(at: float, body: WorkloadReport) -> dict[str, Any]:

@@ -154,6 +154,8 @@ def _target(change: DesiredChange) -> DesiredWorkload | None:
         bundle=change.bundle,
         rollout=change.rollout,
         soak_seconds=change.soak_seconds,
+        trial=change.trial,
+        keep_warm=change.keep_warm,
     )
 
 

@@ -110,6 +110,8 @@ desired_workloads = Table(
     _text("bundle"),
     _text("rollout"),
     Column("soak_seconds", Double, nullable=False),
+    Column("trial", Text, nullable=True),
+    Column("keep_warm", Text, nullable=True),  # none = where the memory suffices
 )
 
 assignments = Table(
@@ -168,6 +170,17 @@ figures = Table(
     _time("at"),
     _time("received"),
     _text("figures"),
+)
+
+trials = Table(
+    "trials",
+    metadata,
+    _device(),
+    _text("workload", key=True),
+    _text("digest", key=True),
+    _time("at"),
+    _time("received"),
+    _text("report"),
 )
 
 results = Table(

@@ -4,8 +4,9 @@
 Loads numpy and msgspec, neither a server nor an engine.
 """
 
+from skerry.client.aio import AsyncClient
 from skerry.client.answer import Result
 from skerry.client.request import Tensor
 from skerry.client.sync import Client
 
-__all__ = ["Client", "Result", "Tensor"]
+__all__ = ["AsyncClient", "Client", "Result", "Tensor"]

@@ -38,6 +38,8 @@ def parse(url: str) -> Address:
         port = parts.port
     except ValueError as error:
         raise CallInvalid(problem=f"{url} is no address: {error}") from error
+    if not url.isprintable():
+        raise CallInvalid(problem=f"{url!r} is no address: it has characters that cannot be seen")
     if parts.query or parts.fragment or parts.username is not None:
         raise CallInvalid(problem=f"{url}: an address has no user, query or fragment")
     match parts.scheme:

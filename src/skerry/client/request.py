@@ -181,6 +181,8 @@ def as_tensor(name: str, value: Array | Tensor) -> Tensor:
         if value.datatype not in PROTOCOL or value.array.dtype != wanted:
             raise CallInvalid(problem=f"input {name}: an array of {value.array.dtype} is no {value.datatype}")
         return value
+    if isinstance(value, np.generic):
+        value = np.asarray(value)
     if not isinstance(value, np.ndarray):
         raise CallInvalid(problem=f"input {name}: a {type(value).__name__} is no numpy array; make one with a dtype")
     if value.dtype.name == "bfloat16":  # the ml_dtypes package's, which need not be installed here

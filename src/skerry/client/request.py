@@ -174,7 +174,7 @@ def model_path(model: str, version: str = "") -> str:
 # --- tensors -------------------------------------------------------------------------------------------------------------
 
 
-def as_tensor(name: str, value: Array | Tensor) -> Tensor:
+def as_tensor(name: str, value: object) -> Tensor:
     """`value` with its datatype, its array in the form that travels: little-endian, BYTES as objects."""
     if isinstance(value, Tensor):
         wanted = np.dtype(np.uint16) if value.datatype == "BF16" else NUMPY.get(value.datatype)
@@ -182,7 +182,7 @@ def as_tensor(name: str, value: Array | Tensor) -> Tensor:
             raise CallInvalid(problem=f"input {name}: an array of {value.array.dtype} is no {value.datatype}")
         return value
     if isinstance(value, np.generic):
-        value = np.asarray(value)
+        return as_tensor(name, np.asarray(value))
     if not isinstance(value, np.ndarray):
         raise CallInvalid(problem=f"input {name}: a {type(value).__name__} is no numpy array; make one with a dtype")
     if value.dtype.name == "bfloat16":  # the ml_dtypes package's, which need not be installed here

@@ -241,6 +241,7 @@ def test_an_answer_that_cannot_be_used_closes_the_connection_if_it_may_be_out_of
     with Scripted(path, [data], [GOOD]) as server, connect(server.url) as client:
         with pytest.raises(errors.AnswerNotUnderstood):
             client.infer("m", {"x": X})
+        assert server.accepted == 1
 
 
 def test_documents(connect, path):
@@ -262,6 +263,7 @@ def test_documents_of_another_kind(connect, path, body):
     with Scripted(path, [answer(body)]) as server, connect(server.url) as client:
         with pytest.raises(errors.AnswerNotUnderstood):
             client.models()
+        assert server.accepted == 1
 
 
 def test_health(connect, path):

@@ -49,7 +49,7 @@ def measure(engine: Engine, requests: Sequence[dict[str, Array]]) -> Costs:
 def _batched(engine: Engine, requests: Sequence[dict[str, Array]], one: float) -> Costs:
     """Rows must differ: a model that mixes the rows of a batch may answer right when all of them are equal."""
     if len(requests) == 1:
-        requests = [requests[0], {name: np.zeros_like(array) for name, array in requests[0].items()}]
+        requests = [requests[0], {name: _empty(array) for name, array in requests[0].items()}]
     rows = list(islice(cycle(requests), BATCH))
     joined = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     try:
@@ -61,6 +61,10 @@ def _batched(engine: Engine, requests: Sequence[dict[str, Array]], one: float) -
         return Costs(one=one, per_row=_seconds(engine, joined) / BATCH, why_not="")
     except InferenceFailed as error:
         return Costs(one=one, why_not=f"a batch does not run: {error}")
+
+
+def _empty(array: Array) -> Array:
+    return np.full(array.shape, b"", dtype=object) if array.dtype == object else np.zeros_like(array)
 
 
 def _seconds(engine: Engine, inputs: dict[str, Array]) -> float:

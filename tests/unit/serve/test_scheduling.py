@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from contracts.engine.models import affine, affine_answer, build
+from contracts.engine.models import affine, affine_answer, build, identity
 from skerry.errors import DeadlineExceeded, InferenceFailed, Overloaded
 from skerry.oip.messages import InferRequest, Selection
 from skerry.runtime.costs import BATCH, Costs, measure
@@ -302,6 +302,11 @@ def test_a_model_is_measured_alone_and_in_a_batch():
     assert costs.one > 0
     assert costs.per_row > 0
     assert not costs.why_not
+
+
+def test_a_model_of_strings_is_measured_too():
+    costs = measure(OnnxEngine.load(identity(TensorProto.STRING)), [{"x": np.array([[b"a", b"b"]], object)}])
+    assert costs.one > 0
 
 
 def mixing():

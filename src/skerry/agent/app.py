@@ -4,6 +4,7 @@
     follower    asks the hub for the assignment
     updater     reconciles: the only one that writes records
     supervisor  starts crashed runners again
+    keeper      holds a copy of every client connection, for when a runner dies
     reporter    sends the outbox
     writer      makes results durable
     main        watches the others, tells status and systemd, waits for a signal
@@ -35,8 +36,9 @@ from skerry.agent.reporting import Reporter
 from skerry.agent.results import ResultWriter
 from skerry.agent.state import Layout, Records, load_device
 from skerry.agent.store import Store
+from skerry.agent.supervise.doors import Ports, run_folder
 from skerry.agent.supervise.process import Surroundings
-from skerry.agent.supervise.supervisor import Outlets, Ports, Supervisor
+from skerry.agent.supervise.supervisor import Outlets, Supervisor
 from skerry.agent.telling import Teller
 from skerry.agent.transport import Backoff, HubRoad
 from skerry.agent.updating import Updater
@@ -114,11 +116,20 @@ class Agent:
         self._writer = ResultWriter(self._outbox)
         self._supervisor = Supervisor(
             Surroundings(
-                state=self._layout.root, logs=self._layout.logs, command=config.runner_command, timing=config.timing
+                state=self._layout.root,
+                logs=self._layout.logs,
+                command=config.runner_command,
+                sandbox=config.sandbox,
+                timing=config.timing,
             ),
             Outlets(result=self._writer.result, figures=self._on_figures, changed=self._wake.set),
             self._clock,
-            ports=Ports(host=config.listen_host, base=config.port_base),
+            ports=Ports(
+                host=config.listen_host,
+                base=config.port_base,
+                address=config.address,
+                run=run_folder(self._layout.root),
+            ),
             figures_seconds=config.figures,
         )
         self._compose_loops()
@@ -210,6 +221,7 @@ class Agent:
         self._loops.start("follower", partial(self._follower.round, self._stopping))
         self._loops.start("reporter", partial(self._reporter.round, LOOK_SECONDS))
         self._loops.start("supervisor", self._tend)
+        self._loops.start("keeper", self._keep)
         self._loops.start("writer", partial(self._writer.round, LOOK_SECONDS))
 
     def stop(self) -> None:
@@ -225,6 +237,10 @@ class Agent:
 
     def _tend(self) -> float:
         self._supervisor.tend(LOOK_SECONDS)
+        return 0.0
+
+    def _keep(self) -> float:
+        self._supervisor.keep(LOOK_SECONDS)
         return 0.0
 
     def _watch(self) -> str:

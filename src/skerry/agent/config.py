@@ -19,6 +19,8 @@ class AgentConfig:
     state: Path
     listen_host: str = "127.0.0.1"
     port_base: int = 0
+    sandbox: bool = True  # of runners
+    address: str = ""  # HOST:PORT of the whole box; empty = none
     poll: float | None = None
     once: bool = False
     capability_file: Path | None = None

@@ -102,6 +102,8 @@ def _run(arguments: argparse.Namespace) -> int:
             state=arguments.state,
             listen_host=arguments.listen,
             port_base=arguments.port_base,
+            sandbox=not arguments.no_sandbox,
+            address=arguments.address,
             poll=arguments.poll,
             once=arguments.once,
             capability_file=arguments.capability_file,
@@ -121,6 +123,8 @@ def _status(arguments: argparse.Namespace) -> int:
         f"{found.name} ({found.device_id}) {f'running, pid {found.pid}' if found.running else 'stopped'}\n"
         f"hub {found.hub} {reach}; assignment {found.assignment_sequence}; outbox {found.outbox}\n"
     )
+    if found.address:
+        sys.stdout.write(f"all models at http://{found.address}\n")
     for work in found.workloads:
         words = (
             work.name,
@@ -128,6 +132,7 @@ def _status(arguments: argparse.Namespace) -> int:
             work.bundle or work.committed,
             work.variant,
             work.url,
+            work.unix and f"unix:{work.unix}",
             work.attempt,
             work.problem,
         )
@@ -165,6 +170,15 @@ def _parser() -> argparse.ArgumentParser:
     running = _command(commands, "run", "follow the hub and serve")
     running.add_argument("--listen", default="127.0.0.1", metavar="HOST", help="address runners serve on")
     running.add_argument("--port-base", type=int, default=0, metavar="PORT", help="first port to use; default: any")
+    running.add_argument(
+        "--address",
+        default="",
+        metavar="HOST:PORT",
+        help="one address where every model answers by its name; default: none",
+    )
+    running.add_argument(
+        "--no-sandbox", action="store_true", help="let runners reach files, network and programs; for finding faults"
+    )
     running.add_argument("--poll", type=float, metavar="SECONDS", help="how long one question to the hub waits")
     running.add_argument("--once", action="store_true", help="ask, reconcile, report, then stop")
     running.add_argument("--memory-limit", type=int, default=0, metavar="MIB", help="address space of a runner")

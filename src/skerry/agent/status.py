@@ -21,6 +21,7 @@ class WorkloadStatus(Struct, frozen=True, kw_only=True):
     committed: str = ""
     attempt: str = ""
     url: str = ""
+    unix: str = ""  # path of its unix socket
     problem: str = ""
     refused: str = ""
 
@@ -39,6 +40,7 @@ class Status(Struct, frozen=True, kw_only=True):
     outbox: int = 0
     rss_mib: float = 0.0
     running: bool = True
+    address: str = ""  # HOST:PORT of the whole box
 
 
 def write_status(files: Files, layout: Layout, status: Status) -> None:

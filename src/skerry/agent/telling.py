@@ -132,6 +132,7 @@ class Teller:
                 outbox=len(self.outbox),
                 rss_mib=memory.rss_mib(),
                 running=running,
+                address=self.supervisor.address,
             ),
         )
 
@@ -144,6 +145,7 @@ class Teller:
         refs = [each for each in (release and release.ref, attempt and attempt.spec.bundle) if each]
         shown = next((ref for ref in refs if ref.digest == running), None)
         variant = attempt.variant if attempt and attempt.spec.bundle.digest == running else ""
+        doors = self.supervisor.doors(record.name)
         return WorkloadStatus(
             name=record.name,
             state=_state_word(record, running),
@@ -153,7 +155,10 @@ class Teller:
             committed=release.ref.name if release else "",
             attempt=f"{attempt.spec.bundle.name} {attempt.phase}" if attempt else "",
             url=f"http://{_host(self.host)}:{record.port}" if record.port and running else "",
-            problem=self.updater.problems.get(record.name, "") or self.supervisor.problem(record.name),
+            unix=doors.unix_path if doors and running else "",
+            problem=self.updater.problems.get(record.name, "")
+            or self.supervisor.problem(record.name)
+            or (doors.problem if doors else ""),
             refused=f"{record.refusal.reason}: {record.refusal.detail}" if record.refusal else "",
         )
 

@@ -421,7 +421,7 @@ def test_a_port_taken_by_another_program_is_said_and_waited_for(bench):
     bench.stop()
     with socket.create_server(("127.0.0.1", urlsplit(url).port)):
         bench.start()
-        bench.until("a problem", lambda: "cannot listen on port" in bench.workload().problem)
+        bench.until("a problem", lambda: "cannot listen on 127.0.0.1:" in bench.workload().problem)
         assert bench.workload().url == ""
     bench.until("serving", lambda: bool(bench.workload().url))
     assert bench.workload().url == url

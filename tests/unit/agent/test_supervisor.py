@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 
 from skerry.agent.supervise import sockets
+from skerry.agent.supervise.doors import Ports
 from skerry.agent.supervise.orphans import find_orphans
 from skerry.agent.supervise.process import RunnerProcess, Surroundings, Timing
-from skerry.agent.supervise.supervisor import Outlets, Ports, Supervisor
+from skerry.agent.supervise.supervisor import Outlets, Supervisor
 from skerry.agent.update.contract import Launch
 from skerry.bundle.unpacked import unpack
 from skerry.effects.system import SystemClock
-from skerry.errors import RunnerFailed, SelfTestFailed
+from skerry.errors import AddressTaken, RunnerFailed, SelfTestFailed
 from skerry.wire.v1.runner import Result
 from support import bundles
 
@@ -166,7 +167,7 @@ def test_ports_are_chosen_kept_and_told_when_taken(made, tmp_path):
         based = made.make(ports=Ports(base=taken))
         assert taken < based.listen("eye", 0) <= taken + 199
         assert based.listen("eye", 0) == based.port("eye")
-        with pytest.raises(RunnerFailed, match="cannot listen"):
+        with pytest.raises(AddressTaken, match=f"cannot listen on 127.0.0.1:{taken}: Address already in use"):
             based.listen("ear", taken)
         based.close()
 
@@ -174,7 +175,7 @@ def test_ports_are_chosen_kept_and_told_when_taken(made, tmp_path):
 def test_two_agents_cannot_share_a_port_by_accident(made):
     port = made.supervisor.listen("eye", 0)
     other = made.make()
-    with pytest.raises(RunnerFailed):
+    with pytest.raises(AddressTaken):
         other.listen("eye", port)
     other.close()
 

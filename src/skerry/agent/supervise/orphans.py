@@ -21,8 +21,9 @@ _log = logging.getLogger(__name__)
 STATE_VARIABLE = "SKERRY_RUNNER_OF"
 WORKLOAD_VARIABLE = "SKERRY_RUNNER_WORKLOAD"
 DIGEST_VARIABLE = "SKERRY_RUNNER_DIGEST"
-LISTEN_VARIABLE = "SKERRY_RUNNER_LISTEN_FD"
 PORT_VARIABLE = "SKERRY_RUNNER_PORT"
+NUMBERS = {name: f"SKERRY_RUNNER_{name.upper()}" for name in ("listen_fd", "unix_fd", "exchange_fd", "box_fd")}
+"""Under which descriptor it holds which listening socket, by the names of wire.v1.runner.Start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,9 @@ class Orphan:
     digest: str
     listen_fd: int
     port: int
+    unix_fd: int = -1
+    exchange_fd: int = -1
+    box_fd: int = -1
 
     def close(self) -> None:
         """Leave it alone."""
@@ -74,8 +78,8 @@ def _look(entry: Path, state: str) -> Orphan | None:
         pidfd=pidfd,
         workload=variables.get(WORKLOAD_VARIABLE, ""),
         digest=variables.get(DIGEST_VARIABLE, ""),
-        listen_fd=int(variables.get(LISTEN_VARIABLE, "-1")),
         port=int(variables.get(PORT_VARIABLE, "0")),
+        **{name: int(variables.get(variable, "-1")) for name, variable in NUMBERS.items()},
     )
 
 

@@ -22,6 +22,7 @@ import msgspec
 
 from skerry.agent.state import UNREADABLE
 from skerry.agent.supervise import orphans
+from skerry.agent.supervise.box import Inherited
 from skerry.agent.update.contract import Launch
 from skerry.errors import RunnerFailed, SelfTestFailed
 from skerry.wire.v1 import runner as wire
@@ -56,6 +57,7 @@ class Surroundings:
     state: Path
     logs: Path
     command: tuple[str, ...] = COMMAND
+    sandbox: bool = True
     timing: Timing = field(default_factory=Timing)
 
 
@@ -69,9 +71,7 @@ class Listeners:
 
 
 class RunnerProcess:
-    def __init__(
-        self, launch: Launch, listening: socket.socket, surroundings: Surroundings, listeners: Listeners
-    ) -> None:
+    def __init__(self, launch: Launch, inherited: Inherited, surroundings: Surroundings, listeners: Listeners) -> None:
         """Starts the process. Raises RunnerFailed when there is not even that."""
         self.launch = launch
         self._timing = surroundings.timing
@@ -85,7 +85,7 @@ class RunnerProcess:
         self.expected_to_end = False
         self._control, theirs = socket.socketpair()
         try:
-            self._process = _spawn(launch, listening, theirs, surroundings)
+            self._process = _spawn(launch, inherited, theirs, surroundings)
         except OSError as error:
             self._control.close()
             raise RunnerFailed(workload=launch.workload, problem=f"cannot be started: {error}") from error
@@ -99,11 +99,12 @@ class RunnerProcess:
                 bundle_dir=launch.bundle_dir,
                 variant=launch.variant,
                 config_digest=launch.config_digest,
-                listen_fd=listening.fileno(),
+                **inherited.numbers(),
                 memory_limit_mib=launch.memory_limit_mib,
                 figures_seconds=self._timing.figures,
                 probe_seconds=self._timing.probe,
                 linger_seconds=self._timing.linger,
+                sandbox=surroundings.sandbox,
             )
         )
 
@@ -134,8 +135,10 @@ class RunnerProcess:
             raise RunnerFailed(workload=self.launch.workload, problem=self.problem)
         raise RunnerFailed(workload=self.launch.workload, problem=f"not loaded within {self._timing.start:g} s")
 
-    def serve(self) -> None:
+    def serve(self, routes: wire.Routes | None = None) -> None:
         """Returns when it accepts connections. Raises RunnerFailed; the process is gone then."""
+        if routes is not None:
+            self._send(routes)
         self._send(wire.Serve())
         with self._changed:
             self._changed.wait_for(lambda: self._serving or self._over, self._timing.serve)
@@ -145,6 +148,9 @@ class RunnerProcess:
 
     def acked(self, through: int) -> None:
         self._send(wire.Acked(through=through))
+
+    def routes(self, routes: wire.Routes) -> None:
+        self._send(routes)
 
     def drain(self) -> None:
         """Finish what is there and end; killed when that takes too long."""
@@ -204,6 +210,7 @@ class RunnerProcess:
             match event:
                 case wire.Loaded():
                     self._loaded = event
+                    self._tell_sandbox(event.sandbox)
                 case wire.SelfTested():
                     self._tested = event
                 case wire.Serving():
@@ -213,6 +220,12 @@ class RunnerProcess:
                 case wire.Drained():
                     self.expected_to_end = True
             self._changed.notify_all()
+
+    def _tell_sandbox(self, layers: Mapping[str, str]) -> None:
+        """A layer that is missing is for people to know: the model's code could do more than it should."""
+        for layer, state in layers.items():
+            level = logging.INFO if state.startswith("on") else logging.WARNING
+            _log.log(level, "sandbox workload=%s pid=%d %s=%s", self.launch.workload, self.pid, layer, state)
 
     def _reap(self) -> None:
         try:
@@ -228,7 +241,7 @@ class RunnerProcess:
 
 
 def _spawn(
-    launch: Launch, listening: socket.socket, theirs: socket.socket, surroundings: Surroundings
+    launch: Launch, inherited: Inherited, theirs: socket.socket, surroundings: Surroundings
 ) -> subprocess.Popen[bytes]:
     surroundings.logs.mkdir(parents=True, exist_ok=True)
     with _log_file(surroundings.logs / f"{launch.workload}.log") as log:
@@ -237,8 +250,8 @@ def _spawn(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            pass_fds=(theirs.fileno(), listening.fileno()),
-            env=_environment(os.environ, launch, listening, surroundings.state),
+            pass_fds=(theirs.fileno(), *inherited.numbers().values()),
+            env=_environment(os.environ, launch, inherited, surroundings.state),
             start_new_session=True,  # Ctrl-C in a terminal reaches the agent, which drains
         )
     with contextlib.suppress(OSError):
@@ -266,8 +279,9 @@ _PASSED_ON = (
 )
 
 
-def _environment(ours: Mapping[str, str], launch: Launch, listening: socket.socket, state: Path) -> dict[str, str]:
+def _environment(ours: Mapping[str, str], launch: Launch, inherited: Inherited, state: Path) -> dict[str, str]:
     """Nothing of the agent's that a runner does not need, above all no tokens."""
+    numbers = inherited.numbers()
     return {
         **{name: ours[name] for name in _PASSED_ON if name in ours},
         "ORT_DISABLE_TELEMETRY": "1",
@@ -276,8 +290,8 @@ def _environment(ours: Mapping[str, str], launch: Launch, listening: socket.sock
         orphans.STATE_VARIABLE: str(state.resolve()),
         orphans.WORKLOAD_VARIABLE: launch.workload,
         orphans.DIGEST_VARIABLE: launch.digest,
-        orphans.LISTEN_VARIABLE: str(listening.fileno()),
-        orphans.PORT_VARIABLE: str(listening.getsockname()[1]),
+        orphans.PORT_VARIABLE: str(inherited.doors.port),
+        **{variable: str(numbers[name]) for name, variable in orphans.NUMBERS.items() if name in numbers},
     }
 
 

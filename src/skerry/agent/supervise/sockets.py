@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 
-from skerry.errors import RunnerFailed
+from skerry.errors import AddressTaken
 
 _log = logging.getLogger(__name__)
 _PIDFD_GETFD = 438  # the same number on every architecture
@@ -26,15 +26,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def listen(host: str, port: int, *, base: int = 0) -> socket.socket:
-    """A listening socket on `port`; when that is 0, on the first free one from `base` up, or any. Raises OSError."""
-    if port or not base:
-        return _bound(host, port)
-    for candidate in range(base, base + _PORTS_TRIED):
+    """A listening socket on `port`; when that is 0, on the first free one from `base` up, or any. Raises AddressTaken."""
+    problem = ""
+    for candidate in range(base, min(base + _PORTS_TRIED, 65536)) if base and not port else (port,):
         try:
             return _bound(host, candidate)
-        except OSError:
-            continue
-    raise OSError(f"no free port in {base}..{base + _PORTS_TRIED - 1}")
+        except OSError as error:
+            problem = error.strerror or str(error)
+    shown = f"{host}:{port or base or 'any port'}" + (f"..{base + _PORTS_TRIED - 1}" if base and not port else "")
+    raise AddressTaken(address=shown, problem=problem)
 
 
 def listen_beside(host: str, port: int) -> socket.socket:
@@ -47,19 +47,32 @@ def listen_beside(host: str, port: int) -> socket.socket:
 
 def take_over(pidfd: int, number: int, *, port: int) -> socket.socket | None:
     """The listening socket that process has under descriptor `number`; None when it cannot be had."""
+    taken = _taken(pidfd, number)
+    if taken is not None and not _listens_on(taken, port):
+        taken.close()
+        return None
+    return taken
+
+
+def take_over_unix(pidfd: int, number: int) -> socket.socket | None:
+    """The same for a unix socket of any kind."""
+    taken = _taken(pidfd, number)
+    if taken is not None and taken.family is not socket.AF_UNIX:
+        taken.close()
+        return None
+    return taken
+
+
+def _taken(pidfd: int, number: int) -> socket.socket | None:
     stolen = int(_libc.syscall(_PIDFD_GETFD, pidfd, number, 0))
     if stolen < 0:
         _log.info("take over refused error=%s", os.strerror(ctypes.get_errno()))
         return None
     try:
-        taken = socket.socket(fileno=stolen)
+        return socket.socket(fileno=stolen)
     except OSError:
         os.close(stolen)
         return None
-    if not _listens_on(taken, port):
-        taken.close()
-        return None
-    return taken
 
 
 def _listens_on(taken: socket.socket, port: int) -> bool:
@@ -88,7 +101,3 @@ def _bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
         made.close()
         raise
     return made
-
-
-def port_trouble(workload: str, port: int, error: OSError) -> RunnerFailed:
-    return RunnerFailed(workload=workload, problem=f"cannot listen on port {port or 'any'}: {error}")

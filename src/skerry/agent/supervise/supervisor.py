@@ -8,14 +8,16 @@ it loads keeps no other waiting. In a soak it is not started again: reconcile ta
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from skerry.agent.reconcile import Soak
-from skerry.agent.supervise import sockets
+from skerry.agent.supervise.box import Inherited, open_box, route
+from skerry.agent.supervise.doors import Doors, Ports, open_doors
+from skerry.agent.supervise.keeper import Keeper
 from skerry.agent.supervise.orphans import Orphan, find_orphans
 from skerry.agent.supervise.process import Listeners, RunnerProcess, Surroundings
 from skerry.agent.supervise.watch import CrashLog, FiguresWindow, SoakWatch
@@ -33,7 +35,7 @@ STARTS_AT_ONCE = 2  # while it loads, a model takes more memory than it keeps
 @dataclass(kw_only=True)
 class Slot:
     workload: str
-    socket: socket.socket | None = None
+    doors: Doors | None = None
     port: int = 0
     serving: RunnerProcess | None = None
     staged: RunnerProcess | None = None
@@ -45,6 +47,8 @@ class Slot:
     problem: str = ""  # why the last start failed
     starting: Launch | None = None  # what is being started right now; None also when that is no longer wanted
     coming: RunnerProcess | None = None  # and as which process
+    wanted: Launch | None = None  # what serves, or should
+    given_up: bool = False  # for the moment: the agent answers in its stead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +58,6 @@ class Outlets:
     result: Callable[[RunnerProcess, wire.Result], None]
     figures: Callable[[FiguresReport], None]
     changed: Callable[[], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ports:
-    host: str = "127.0.0.1"
-    base: int = 0  # 0 = any free port
 
 
 class Supervisor:
@@ -84,27 +82,29 @@ class Supervisor:
         self._tend_now = threading.Event()
         self._drains: list[threading.Thread] = []
         self._starts = threading.BoundedSemaphore(STARTS_AT_ONCE)
-        for orphan in find_orphans(surroundings.state):
+        self._keeper = Keeper(clock, gave_up=self._gave_up)
+        found = find_orphans(surroundings.state)
+        for orphan in found:
             _log.warning("orphan pid=%d workload=%s digest=%s", orphan.pid, orphan.workload, orphan.digest)
             self._slot(orphan.workload).orphans.append(orphan)
+        self._box = open_box(self._ports.address, found)
 
     # --- as update steps see it ---
 
     def listen(self, workload: str, port: int) -> int:
         slot = self._slot(workload)
-        if slot.socket is None:
-            try:
-                slot.socket = self._adopt(slot, port) or sockets.listen(self._ports.host, port, base=self._ports.base)
-            except OSError as error:
-                raise sockets.port_trouble(workload, port, error) from error
-            slot.port = slot.socket.getsockname()[1]
+        if slot.doors is None:
+            slot.doors = open_doors(self._ports, workload, port, slot.orphans)
+            slot.port = slot.doors.port
         return slot.port
 
     def start(self, launch: Launch) -> None:
         slot = self._slot(launch.workload)
         self.listen(launch.workload, slot.port)
         with self._lock:
-            slot.again, slot.starting = None, launch
+            slot.again, slot.starting, slot.wanted = None, launch, launch
+            if slot.serving is None and not slot.orphans:
+                self._lacking(slot)
         self._start_aside(slot, launch)
 
     def stage(self, launch: Launch) -> None:
@@ -157,9 +157,11 @@ class Supervisor:
             serving, slot.serving = slot.serving, None
             leftovers, slot.orphans = slot.orphans, []
             slot.soak = slot.again = slot.starting = None
-            coming, listening, slot.socket = slot.coming, slot.socket, None
-        if listening is not None:
-            listening.close()
+            coming, doors, slot.doors, slot.wanted = slot.coming, slot.doors, None, None
+            self._keeper.removed(workload)
+        if doors is not None:
+            doors.close()
+        self._tell_routes()
         if coming is not None:
             coming.kill()
         if serving is not None:
@@ -214,6 +216,21 @@ class Supervisor:
     def port(self, workload: str) -> int:
         return self._slot(workload).port
 
+    @property
+    def address(self) -> str:
+        """HOST:PORT of the box; empty when it has none."""
+        if self._box is None:
+            return ""
+        host, port = self._box.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def doors(self, workload: str) -> Doors | None:
+        return self._slot(workload).doors
+
+    def keep(self, timeout: float) -> None:
+        """One round of the keeper thread."""
+        self._keeper.turn(timeout)
+
     def end_strays(self, keep: frozenset[str]) -> None:
         """End orphans of workloads that exist no more."""
         with self._lock:
@@ -247,6 +264,9 @@ class Supervisor:
             thread.start()
         for thread in (*stops, *self._drains):
             thread.join()
+        self._keeper.close()
+        if self._box is not None:
+            self._box.close()
 
     # --- inside ---
 
@@ -254,20 +274,14 @@ class Supervisor:
         with self._lock:
             return self._slots.setdefault(workload, Slot(workload=workload))
 
-    def _adopt(self, slot: Slot, port: int) -> socket.socket | None:
-        """The socket an orphan listens on, or one beside it; None when there is no orphan on that port."""
-        for orphan in slot.orphans:
-            if port and orphan.port == port:
-                taken = sockets.take_over(orphan.pidfd, orphan.listen_fd, port=port)
-                return taken or sockets.listen_beside(self._ports.host, port)
-        return None
-
     def _spawn(self, slot: Slot, launch: Launch) -> RunnerProcess:
         if self._closing:
             raise RunnerFailed(workload=launch.workload, problem=_ENDING)
-        if slot.socket is None:
+        if slot.doors is None:
             raise RunnerFailed(workload=launch.workload, problem="it has no listening socket")
-        return RunnerProcess(launch, slot.socket, self._surroundings, self._listeners)
+        with contextlib.closing(self._keeper.attach(launch.workload)) as keeper:
+            inherited = Inherited(doors=slot.doors, keeper=keeper, box=self._box)
+            return RunnerProcess(launch, inherited, self._surroundings, self._listeners)
 
     def _start_aside(self, slot: Slot, launch: Launch) -> None:
         """`slot.starting` is `launch`."""
@@ -308,11 +322,10 @@ class Supervisor:
             self._serve(slot, fresh)
         return fresh
 
-    @staticmethod
-    def _serve(slot: Slot, fresh: RunnerProcess) -> None:
-        if slot.socket is not None:
-            slot.socket.listen(sockets.BACKLOG)
-        fresh.serve()
+    def _serve(self, slot: Slot, fresh: RunnerProcess) -> None:
+        if slot.doors is not None:
+            slot.doors.listen()
+        fresh.serve(self._routes() if self._box is not None else None)
 
     def _put_in_service(self, slot: Slot, fresh: RunnerProcess) -> None:
         """What served before drains. With the lock."""
@@ -322,6 +335,10 @@ class Supervisor:
         slot.problem = ""
         slot.window = FiguresWindow(seconds=self._figures_seconds)
         slot.crashes.served(fresh.launch.digest)
+        slot.wanted, slot.given_up = fresh.launch, False
+        if slot.doors is not None:
+            self._keeper.serves(slot.workload, slot.doors)
+        self._tell_routes()
         self._lost_at_once(slot, fresh)
         self._retire(before, leftovers)
         self._outlets.changed()
@@ -336,6 +353,8 @@ class Supervisor:
     def _crashed(self, slot: Slot, launch: Launch, *, started: bool = True) -> None:
         now = self._clock.monotonic()
         with self._lock:
+            if started:
+                self._lacking(slot)
             slot.crashes.add(now, launch.digest, started=started)
             if slot.soak is not None:
                 slot.soak.crashed()
@@ -345,6 +364,38 @@ class Supervisor:
                 slot.again = (now + 30.0, launch)
         self._tend_now.set()
         self._outlets.changed()
+
+    # --- the box
+
+    def _lacking(self, slot: Slot) -> None:
+        if slot.doors is not None and not self._closing:
+            self._keeper.lacks(slot.workload, slot.doors)
+
+    def _gave_up(self, workload: str) -> None:
+        """From the keeper's thread."""
+        with self._lock:
+            self._slot(workload).given_up = True
+        self._tell_routes()
+
+    def _routes(self) -> wire.Routes:
+        with self._lock:
+            slots = sorted(self._slots.values(), key=lambda slot: slot.workload)
+            return wire.Routes(
+                routes=tuple(
+                    route(slot.wanted, slot.doors, up=not slot.given_up)
+                    for slot in slots
+                    if slot.wanted is not None and slot.doors is not None
+                )
+            )
+
+    def _tell_routes(self) -> None:
+        if self._box is None:
+            return
+        routes = self._routes()
+        for slot in list(self._slots.values()):
+            serving = slot.serving
+            if serving is not None and serving.alive:
+                serving.routes(routes)
 
     def _next_again(self) -> float:
         now = self._clock.monotonic()

@@ -9,7 +9,8 @@ from skerry.agent.state import Phase
 from skerry.agent.update.contract import Context, Fact, Launch, Step, StepFailed, StepRefused
 from skerry.agent.update.fetch import plan_of
 from skerry.agent.update.launch import launch_of
-from skerry.errors import ArtefactError, RunnerFailed, SelfTestFailed
+from skerry.errors import AddressTaken, ArtefactError, RunnerFailed, SelfTestFailed
+from skerry.wire.v1.device import KeepWarm
 
 
 class Switch(Step):
@@ -23,8 +24,10 @@ class Switch(Step):
             plan_of(context)
         except ArtefactError as error:
             raise StepRefused(error.code, str(error)) from error
+        keep_warm = context.record.committed is not None and context.spec.keep_warm is KeepWarm.AUTO
+        context.runners.end_trial(context.spec.name)
         try:
-            context.runners.promote(context.spec.name)
+            context.runners.promote(context.spec.name, keep_warm=keep_warm)
         except RunnerFailed as error:
             raise StepFailed("runner-failed", str(error)) from error
 
@@ -38,10 +41,11 @@ class Switch(Step):
         """
         name, runners = context.spec.name, context.runners
         launch = committed_launch(context)
-        if launch is not None and runners.serving(name) != launch.digest:
+        back = launch is not None and runners.bring_back(name, launch.digest)
+        if launch is not None and not back and runners.serving(name) != launch.digest:
             try:
                 self._serve(context, launch)
-            except (RunnerFailed, SelfTestFailed):  # reconcile starts it, with patience
+            except (AddressTaken, RunnerFailed, SelfTestFailed):  # reconcile starts it, with patience
                 runners.discard(name)
         if launch is None or runners.serving(name) == context.digest:
             runners.stop(name)

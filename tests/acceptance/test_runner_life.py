@@ -232,7 +232,11 @@ DAMAGE = {
         lambda folder: replace_bytes(folder / "skerry.json", b'"name":"fp32"', b'"name":"int8"'),
         "SKY-1003",
     ),
-    "other engine": (lambda folder: replace_bytes(folder / "skerry.json", b'"onnxruntime"', b'"litert"'), "SKY-1003"),
+    "no such engine": (
+        lambda folder: replace_bytes(folder / "skerry.json", b'"onnxruntime"', b'"tensorrt"'),
+        "SKY-1003",
+    ),
+    "other engine": (lambda folder: replace_bytes(folder / "skerry.json", b'"onnxruntime"', b'"litert"'), "SKY-1002"),
     "other tensors": (lambda folder: replace_bytes(folder / "skerry.json", b'"name":"x"', b'"name":"z"'), "SKY-1003"),
 }
 

@@ -59,6 +59,7 @@ def join(
 @_state_option
 @click.option("--listen", metavar="HOST", default="127.0.0.1", show_default=True, help="Address runners serve on.")
 @click.option("--port-base", type=int, metavar="PORT", help="First port to use; without it, any.")
+@click.option("--no-sandbox", is_flag=True, help="Let runners reach files, network and programs; for finding faults.")
 @click.option("--poll", type=params.DURATION, help="How long one question to the hub waits.")
 @click.option("--once", is_flag=True, help="Ask, reconcile, report, then stop.")
 @click.option("--memory-limit", type=click.IntRange(min=0), metavar="MIB", help="Address space of a runner.")
@@ -79,13 +80,14 @@ def run(
     json_logs: bool,
     verbose: bool,
     once: bool,
+    no_sandbox: bool,
     allow_unsafe: tuple[str, ...],
     line: tuple[str, ...],
     **valued: object,
 ) -> int:
     """Follow the hub and serve, until SIGTERM or Ctrl-C."""
     before = [flag for flag, given in (("--json-logs", json_logs), ("--verbose", verbose)) if given]
-    after = ["--once"] if once else []
+    after = [flag for flag, given in (("--once", once), ("--no-sandbox", no_sandbox)) if given]
     after += [f"--allow-unsafe={check}" for check in allow_unsafe] + [f"--line={name}" for name in line]
     options = [f"--{name.replace('_', '-')}={value}" for name, value in valued.items() if value is not None]
     return agent.main([*before, "run", *after, *options])

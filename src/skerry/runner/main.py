@@ -15,6 +15,7 @@ from pathlib import Path
 
 from skerry.effects.system import SystemClock, SystemEntropy
 from skerry.errors import RunnerFailed, SkerryError
+from skerry.runner import sandbox
 from skerry.runner.app import ServingRunner
 from skerry.runner.control import BadCommand, BlockingControl
 from skerry.runtime import memory, variant
@@ -88,8 +89,16 @@ def _failed(control: BlockingControl, error: SkerryError, code: Exit) -> Exit:
 
 def _run(control: BlockingControl, start: Start) -> Exit:
     memory.limit(start.memory_limit_mib)
+    report = _enter_sandbox(start)
     loaded = variant.load(Path(start.bundle_dir), start.variant, config_digest=start.config_digest)
-    control.send(Loaded(load_ms=loaded.load_ms, rss_mib=memory.resident_mib(), engine=loaded.engine.description))
+    control.send(
+        Loaded(
+            load_ms=loaded.load_ms,
+            rss_mib=memory.resident_mib(),
+            engine=loaded.engine.description,
+            sandbox=report.layers,
+        )
+    )
     outcome = variant.self_test(loaded)
     control.send(
         SelfTested(
@@ -102,6 +111,20 @@ def _run(control: BlockingControl, start: Start) -> Exit:
     if not outcome.passed:
         return Exit.SELF_TEST
     return _wait(control, start, loaded, outcome)
+
+
+def _enter_sandbox(start: Start) -> sandbox.Report:
+    """Before the first byte of the model is looked at."""
+    if not start.sandbox:
+        report = sandbox.OFF
+    else:
+        report = sandbox.enter(
+            bundle=Path(start.bundle_dir),
+            cache=Path(start.cache_dir) if start.cache_dir else None,
+            shared_memory=start.shared_memory,
+        )
+    _logger.info("sandbox of %s: %s", start.workload, report)
+    return report
 
 
 def _wait(control: BlockingControl, start: Start, loaded: LoadedVariant, outcome: SelfTestOutcome) -> Exit:

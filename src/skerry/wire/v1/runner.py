@@ -41,6 +41,9 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     probe_seconds: float = 1.0  # an idle runner runs a self-test sample this often; 0 = never
     private_fd: int = -1  # inherited listening unix socket for a trial; -1 = none
     linger_seconds: float = 5.0  # how long a draining runner keeps idle keep-alive connections
+    sandbox: bool = True  # give up files, network and programs before the model is opened; see runner/sandbox.py
+    cache_dir: str = ""  # the one folder it may write to: what an engine derives from this bundle's models; empty = none
+    shared_memory: bool = False  # regions in the system's shared memory may be opened, for clients that name them
 
 
 class Serve(Struct, frozen=True, kw_only=True, tag="serve"):
@@ -96,6 +99,7 @@ class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
     load_ms: float
     rss_mib: float
     engine: str
+    sandbox: dict[str, str] = {}  # layer -> "on: ..." or "off: why"
     model: str = ""
     version: str = ""
 

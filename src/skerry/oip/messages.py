@@ -13,6 +13,7 @@ from typing import Final
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from skerry.bundle.manifest import Io, TensorSpec
+from skerry.oip.ranges import Bounds, bounds_of
 from skerry.runtime.datatypes import Array
 
 Parameter = str | int | float | bool
@@ -77,6 +78,11 @@ class ModelSignature:
     @cached_property
     def outputs(self) -> dict[str, TensorSpec]:
         return {spec.name: spec for spec in self.io.outputs}
+
+    @cached_property
+    def bounds(self) -> tuple[Bounds, ...]:
+        """What the bundle says of the values of inputs."""
+        return bounds_of(self.io.inputs)
 
 
 class Wanted(Struct, frozen=True, kw_only=True):

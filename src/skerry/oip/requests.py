@@ -40,6 +40,7 @@ _MICROSECONDS: Final = 1e-6
 _MAX_PRIORITY: Final = 1 << 32
 _REMEMBERED: Final = 64  # heads of requests per model
 _MAX_REMEMBERED: Final = 2048  # bytes of one
+_SMALL: Final = 16 * 1024
 
 
 def _bad(problem: str) -> InferenceRequestInvalid:
@@ -51,7 +52,7 @@ def decode(body: bytes, header_length: int | None, model: ModelSignature) -> Inf
     if header_length == 0:
         return _raw(body, model)
     if header_length is None:
-        return _read(_plan(memoryview(body), None, model), memoryview(b""))
+        return _read(_plan(memoryview(body), None, model), b"", 0)
     if header_length > len(body):
         raise _bad(f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes")
     head = body[:header_length]
@@ -60,7 +61,7 @@ def decode(body: bytes, header_length: int | None, model: ModelSignature) -> Inf
     if plan is None or plan.tail != tail:
         plan = _plan(memoryview(head), tail, model)
         _remember(head, plan, model)
-    return _read(plan, memoryview(body)[header_length:])
+    return _read(plan, body, header_length)
 
 
 def _plan(text: memoryview, tail: int | None, model: ModelSignature) -> RequestPlan:
@@ -89,16 +90,17 @@ def _remember(head: bytes, plan: RequestPlan, model: ModelSignature) -> None:
     model.plans[head] = plan
 
 
-def _read(plan: RequestPlan, tail: memoryview) -> InferRequest:
+def _read(plan: RequestPlan, body: bytes, at: int) -> InferRequest:
+    """Binary tensors begin at `at`. Small ones are cut out, which aligns them at no more than the price of a view."""
     inputs: dict[str, Array] = {}
-    at = 0
     for source in plan.sources:
         if source.size < 0:
             inputs[source.name] = json_codec.decode_tensor(source.name, source.datatype, source.shape, source.data)
             continue
-        data = tail[at : at + source.size]
+        end = at + source.size
+        data = body[at:end] if source.size <= _SMALL else memoryview(body)[at:end]
         inputs[source.name] = binary_codec.decode_tensor(source.name, source.datatype, source.shape, data)
-        at += source.size
+        at = end
     return InferRequest(inputs=inputs, wanted=plan.wanted, id=plan.id, timeout=plan.timeout, priority=plan.priority)
 
 
@@ -128,17 +130,24 @@ def _document(text: memoryview) -> RequestBody:
 
 
 def _timeout(parameters: dict[str, Parameter]) -> float:
-    value = parameters.get("timeout", 0)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_TIMEOUT:
+    value = _whole(parameters.get("timeout", 0), _MAX_TIMEOUT)
+    if value is None:
         raise _bad(f"parameter timeout must be a number of microseconds, at most {_MAX_TIMEOUT}")
     return value * _MICROSECONDS
 
 
 def _priority(parameters: dict[str, Parameter]) -> int:
-    value = parameters.get("priority", 0)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_PRIORITY:
+    value = _whole(parameters.get("priority", 0), _MAX_PRIORITY)
+    if value is None:
         raise _bad("parameter priority must be a whole number: 1 goes first, 0 is the default")
     return value
+
+
+def _whole(value: Parameter, most: int) -> int | None:
+    """JSON knows one kind of number: 1.0 is 1. None for what is no whole number from 0 to `most`."""
+    if isinstance(value, bool | str) or not 0 <= value <= most or value != int(value):
+        return None
+    return int(value)
 
 
 # --- inputs --------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import numpy as np
 from msgspec import Struct
 
 from skerry.errors import DeadlineExceeded, InferenceFailed, SkerryError
+from skerry.oip import ranges
 from skerry.oip.messages import InferRequest
 from skerry.runtime.datatypes import Array
 from skerry.serve.calls import Answered, Call, Crashed, Done, Outcome, Refused
@@ -38,6 +39,7 @@ def admit(served: Served, call: Call, done: Done, now: Monotonic) -> Ticket:
     """Reads the request. Raises SkerryError."""
     begun = now()
     request = call.decode(served.signature)
+    ranges.check(request.inputs, served.signature.bounds)
     read = now()
     deadline = call.deadline
     if request.timeout:

@@ -6,7 +6,7 @@ Loads numpy and msgspec, neither a server nor an engine.
 
 from skerry.client.aio import AsyncClient
 from skerry.client.answer import Result
-from skerry.client.request import Tensor
 from skerry.client.sync import Client
+from skerry.runtime.datatypes import BF16
 
-__all__ = ["AsyncClient", "Client", "Result", "Tensor"]
+__all__ = ["BF16", "AsyncClient", "Client", "Result"]

@@ -15,7 +15,7 @@ from skerry.client import paths
 from skerry.client.address import Address, Scheme
 from skerry.client.answer import HEAD_END, MAX_HEAD, OK, Answers, Head, Result, room
 from skerry.client.connection import Stale
-from skerry.client.request import Message, Options, Parameter, Requests, Tensor
+from skerry.client.request import Message, Options, Parameter, Requests
 from skerry.errors import CallInvalid, CallTimedOut, ConnectionBroken, ServerUnreachable, SkerryError
 from skerry.runtime.datatypes import Array
 
@@ -156,7 +156,7 @@ class AsyncClient:
     async def infer(
         self,
         model: str,
-        inputs: Mapping[str, Array | Tensor],
+        inputs: Mapping[str, Array],
         *,
         outputs: Sequence[str] = (),
         version: str = "",

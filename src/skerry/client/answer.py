@@ -28,7 +28,6 @@ _MAX_DIGITS: Final = 15
 _MAX_TEXT: Final = 500
 _WHOLE_STATUS: Final = 3
 _ALIGNMENT: Final = 64
-_UINT16: Final = np.dtype("<u2")
 
 
 class Head(Struct, frozen=True, kw_only=True):
@@ -44,7 +43,7 @@ class Head(Struct, frozen=True, kw_only=True):
 class Result(dict[str, Array]):
     """Outputs by name, in the model's order. Arrays are the caller's own.
 
-    BF16, which numpy lacks, comes as its upper 16 bits in uint16; `datatypes` tells. BYTES are objects of `bytes`.
+    BF16, which numpy lacks, comes in the record type `BF16` of this package; `datatypes` tells. BYTES are objects of `bytes`.
     """
 
     __slots__ = ("datatypes", "id", "model", "version")
@@ -232,7 +231,7 @@ class Answers:
             raise self.bad(f"output {tensor.name}: {size} is no number of bytes")
         if tensor.datatype == "BYTES":
             return _Binary(tensor.name, tensor.datatype, shape, at, at + size, None)
-        dtype = _UINT16 if tensor.datatype == "BF16" else NUMPY[tensor.datatype]
+        dtype = NUMPY[tensor.datatype]
         if math.prod(shape) * dtype.itemsize != size:
             raise self.bad(f"output {tensor.name}: {size} bytes are not shape {list(shape)} of {tensor.datatype}")
         return _Binary(tensor.name, tensor.datatype, shape, at, at + size, dtype)

@@ -20,7 +20,7 @@ from msgspec.json import Encoder
 from skerry.client.address import Address
 from skerry.errors import CallInvalid, InferenceRequestInvalid
 from skerry.oip import binary_codec, json_codec
-from skerry.runtime.datatypes import NUMPY, PROTOCOL, Array, name_of
+from skerry.runtime.datatypes import BF16, NUMPY, Array, name_of
 
 Parameter = str | int | float | bool
 Buffer = bytes | Array
@@ -34,7 +34,7 @@ _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\x20-\x7e]*")  # RFC
 
 
 class Tensor(Struct, frozen=True):
-    """An input whose datatype numpy cannot say: BF16 as its upper 16 bits in an array of uint16."""
+    """An input in the form that travels, and the protocol's word for what it holds."""
 
     array: Array
     datatype: str
@@ -110,7 +110,7 @@ class Requests:
         head = f"POST {path} HTTP/1.1\r\n{self._fixed}{lines}Content-Length: {len(body)}\r\n\r\n".encode("ascii")
         return Message([head, body], len(head) + len(body))
 
-    def infer(self, inputs: Mapping[str, Array | Tensor], options: Options, request_id: str = "") -> Message:
+    def infer(self, inputs: Mapping[str, Array], options: Options, request_id: str = "") -> Message:
         """Raises CallInvalid for what the protocol has no form for."""
         if request_id or not options.binary or options.parameters:
             return self._build(inputs, options, request_id)[0]
@@ -118,7 +118,7 @@ class Requests:
             options,
             *[(name, value.dtype, value.shape) for name, value in inputs.items() if type(value) is np.ndarray],
         )
-        if len(key) <= len(inputs):  # a Tensor, or what is no array
+        if len(key) <= len(inputs):  # something is no array
             return self._build(inputs, options, "")[0]
         known = self._prepared.get(key)
         if known is None:
@@ -126,14 +126,14 @@ class Requests:
             if fixed:
                 self._remember(key, _Prepared(head=cast("bytes", message.parts[0]), size=message.size))
             return message
-        return Message([known.head, *map(_contiguous, cast("Mapping[str, Array]", inputs).values())], known.size)
+        return Message([known.head, *map(_contiguous, inputs.values())], known.size)
 
     def _remember(self, key: tuple[Any, ...], prepared: _Prepared) -> None:
         if len(self._prepared) >= _MAX_REMEMBERED:
             self._prepared.clear()
         self._prepared[key] = prepared
 
-    def _build(self, inputs: Mapping[str, Array | Tensor], options: Options, request_id: str) -> tuple[Message, bool]:
+    def _build(self, inputs: Mapping[str, Array], options: Options, request_id: str) -> tuple[Message, bool]:
         """Also: whether the next request with arrays like these begins with the same bytes and has the same size."""
         tensors = {name: as_tensor(name, value) for name, value in inputs.items()}
         tail = [_encode(tensor) if options.binary else None for tensor in tensors.values()]
@@ -176,17 +176,12 @@ def model_path(model: str, version: str = "") -> str:
 
 def as_tensor(name: str, value: object) -> Tensor:
     """`value` with its datatype, its array in the form that travels: little-endian, BYTES as objects."""
-    if isinstance(value, Tensor):
-        wanted = np.dtype(np.uint16) if value.datatype == "BF16" else NUMPY.get(value.datatype)
-        if value.datatype not in PROTOCOL or value.array.dtype != wanted:
-            raise CallInvalid(problem=f"input {name}: an array of {value.array.dtype} is no {value.datatype}")
-        return value
     if isinstance(value, np.generic):
         return as_tensor(name, np.asarray(value))
     if not isinstance(value, np.ndarray):
         raise CallInvalid(problem=f"input {name}: a {type(value).__name__} is no numpy array; make one with a dtype")
     if value.dtype.name == "bfloat16":  # the ml_dtypes package's, which need not be installed here
-        return Tensor(value.view(np.uint16), "BF16")
+        return Tensor(value.view(BF16), "BF16")
     if value.dtype.kind in "SUO":
         return Tensor(_texts(name, value), "BYTES")
     datatype = name_of(value.dtype)

@@ -14,7 +14,7 @@ from skerry.client import address as addresses
 from skerry.client import paths
 from skerry.client.answer import OK, Answers, Head, Result
 from skerry.client.connection import Connection, Stale
-from skerry.client.request import Message, Options, Parameter, Requests, Tensor
+from skerry.client.request import Message, Options, Parameter, Requests
 from skerry.errors import CallInvalid, CallTimedOut, ConnectionBroken
 from skerry.runtime.datatypes import Array
 
@@ -59,7 +59,7 @@ class Client:
     def infer(
         self,
         model: str,
-        inputs: Mapping[str, Array | Tensor],
+        inputs: Mapping[str, Array],
         *,
         outputs: Sequence[str] = (),
         version: str = "",

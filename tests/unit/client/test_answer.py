@@ -8,6 +8,7 @@ import pytest
 
 from skerry.client.answer import HEAD_END, Answers
 from skerry.errors import AnswerNotUnderstood, CallRefused
+from skerry.runtime.datatypes import BF16
 from unit.client.scripted import GOOD, Y, answer, described, inferred
 
 
@@ -36,7 +37,7 @@ def test_what_is_remembered_gives_the_same():
     ("datatype", "array"),
     [
         ("FP16", np.array([1.5], np.float16)),
-        ("BF16", np.array([[0x3F80]], np.uint16)),
+        ("BF16", np.array([[0x3F80]], np.uint16).view(BF16)),
         ("BOOL", np.array([True, False])),
         ("INT64", np.array([-(2**62)], np.int64)),
         ("UINT8", np.zeros((2, 0, 3), np.uint8)),

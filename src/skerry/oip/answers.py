@@ -57,20 +57,28 @@ def encode(request: InferRequest, outputs: Mapping[str, Array], model: ModelSign
 
 
 def _binary(request: InferRequest, outputs: Mapping[str, Array], model: ModelSignature) -> InferAnswer:
-    """All outputs as bytes: then the JSON depends on nothing but their shapes, and is remembered."""
-    arrays = [outputs[wanted.name] for wanted in request.wanted.outputs]
+    head, tail = in_parts(request, outputs, model)
+    return InferAnswer(body=b"".join([head, *tail]), header_length=len(head))
+
+
+def in_parts(request: InferRequest, outputs: Mapping[str, Array], model: ModelSignature) -> tuple[bytes, list[bytes]]:
+    """(JSON, tensors) of an answer whose outputs are all asked for as bytes.
+
+    Then the JSON depends on nothing but their shapes: it is remembered, and the very same object is given again.
+    """
+    selection = request.wanted
+    arrays = [outputs[wanted.name] for wanted in selection.outputs]
+    shapes = tuple([array.shape for array in arrays])
+    head = selection.heads.get(shapes)
     tail = [binary_codec.encode_tensor(array) for array in arrays]
-    if any(array.dtype == object for array in arrays):
-        head = _binary_head(request.wanted, arrays, tail, model)
-    else:
-        shapes = tuple(array.shape for array in arrays)
-        known = request.wanted.heads.get(shapes)
-        head = known if known is not None else _binary_head(request.wanted, arrays, tail, model)
-        if known is None and len(request.wanted.heads) < _REMEMBERED:
-            request.wanted.heads[shapes] = head
+    if head is None:
+        head = _binary_head(selection, arrays, tail, model)
+        fixed = not any(array.dtype == object for array in arrays)  # strings of other lengths have the same shape
+        if fixed and len(selection.heads) < _REMEMBERED:
+            selection.heads[shapes] = head
     if request.id is not None:
         head = b"".join((head[:-1], b',"id":', _encoder.encode(request.id), b"}"))
-    return InferAnswer(body=b"".join([head, *tail]), header_length=len(head))
+    return head, tail
 
 
 def _binary_head(wanted: Selection, arrays: list[Array], tail: list[bytes], model: ModelSignature) -> bytes:

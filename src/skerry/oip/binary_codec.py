@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from typing import Final
 
 import numpy as np
@@ -13,21 +14,22 @@ from skerry.errors import InferenceRequestInvalid
 from skerry.runtime.datatypes import NUMPY, Array
 
 _LENGTH: Final = struct.Struct("<I")
+_AS_IT_IS: Final = "<|=" if sys.byteorder == "little" else "<|"
 
 
 def _bad(name: str, problem: str) -> InferenceRequestInvalid:
     return InferenceRequestInvalid(problem=f"input {name}: {problem}")
 
 
-def decode_tensor(name: str, datatype: str, shape: tuple[int, ...], data: memoryview) -> Array:
+def decode_tensor(name: str, datatype: str, shape: tuple[int, ...], data: bytes | memoryview) -> Array:
     """A read-only view of `data` where its alignment allows, else a copy. Raises InferenceRequestInvalid."""
     count = math.prod(shape)
     if datatype == "BYTES":
-        return _decode_strings(name, count, data).reshape(shape)
+        return _decode_strings(name, count, memoryview(data)).reshape(shape)
     dtype = NUMPY[datatype]
     if len(data) != count * dtype.itemsize:
         raise _bad(name, f"{len(data)} bytes where shape {list(shape)} of {datatype} needs {count * dtype.itemsize}")
-    array = np.frombuffer(data, dtype).reshape(shape) if count else np.empty(shape, dtype)
+    array: Array = np.ndarray(shape, dtype, data) if count else np.empty(shape, dtype)
     if datatype == "BOOL" and count and array.view(np.uint8).max() > 1:
         raise _bad(name, "a BOOL is one byte, 0 or 1")
     return array if array.flags.aligned else array.copy()
@@ -57,4 +59,6 @@ def _decode_strings(name: str, count: int, data: memoryview) -> Array:
 def encode_tensor(array: Array) -> bytes:
     if array.dtype == object:
         return b"".join(_LENGTH.pack(len(value)) + value for value in array.ravel())
+    if array.flags.c_contiguous and array.dtype.byteorder in _AS_IT_IS:
+        return array.tobytes()
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from skerry.bundle.manifest import TensorSpec
 from skerry.errors import InferenceRequestInvalid
-from skerry.runtime.datatypes import NUMPY, Array
+from skerry.runtime.datatypes import BF16, NUMPY, Array, narrow, widen
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -34,6 +34,8 @@ def bounds_of(specs: Iterable[TensorSpec]) -> tuple[Bounds, ...]:
 
 
 def _held(limit: float, dtype: np.dtype[Any]) -> float:
+    if dtype == BF16:
+        return float(widen(narrow(np.array([limit], np.float32)))[0])
     if dtype.kind != "f":
         return limit
     with np.errstate(over="ignore"):  # a range wider than the datatype bounds nothing
@@ -43,7 +45,7 @@ def _held(limit: float, dtype: np.dtype[Any]) -> float:
 def check(inputs: Mapping[str, Array], bounds: Iterable[Bounds]) -> None:
     """Raises InferenceRequestInvalid for an input with a value outside, or with NaN, which is nowhere inside."""
     for bound in bounds:
-        array = inputs[bound.name]
+        array = widen(inputs[bound.name])
         if array.size and not (bound.low <= array.min().item() and array.max().item() <= bound.high):
             problem = f"input {bound.name}: values must be from {bound.low:g} to {bound.high:g}"
             raise InferenceRequestInvalid(problem=problem)

@@ -25,6 +25,7 @@ from skerry.serve.calls import Answered, Call
 from skerry.serve.desk import Desk, Surroundings
 from skerry.serve.endpoints import Endpoints, Gauges
 from skerry.serve.http.server import HttpServer
+from skerry.serve.scheduling.lanes import Turn
 from skerry.serve.scheduling.workers import WorkerPool
 from skerry.serve.served import Served
 from skerry.wire.v1.runner import Acked, Command, Drain, Drained, Figures, Serving, Start
@@ -55,7 +56,7 @@ class ServingRunner:
         around = Surroundings(
             clock=clock,
             pool=self._workers,
-            soon=loop.call_soon,
+            turn=Turn(now=clock.monotonic, soon=loop.call_soon, alone=lambda: self._server.connections == 1),
             budget=(loaded.config.latency_budget_ms or 0.0) / 1000,
         )
         self._desk = Desk({loaded.config.name: self._served}, around, self if loaded.config.egress.results else None)

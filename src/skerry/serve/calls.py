@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from skerry.errors import SkerryError
+from skerry.errors import InferenceFailed, SkerryError
 from skerry.oip.messages import InferRequest, ModelSignature
 from skerry.runtime.datatypes import Array
 
@@ -15,20 +15,28 @@ from skerry.runtime.datatypes import Array
 class Call(Struct, kw_only=True):
     """Transports derive their own, with what they need to read the request and to write its answer.
 
-    Both methods may be called on any thread, once, and raise SkerryError.
+    `decode` and `encode` may be called on any thread, once, and raise SkerryError. `finish` is called exactly once, on the
+    loop's thread; what a transport does not do there itself goes to `done`.
     """
 
     received: float  # monotonic seconds: when its last byte came
     size: int = 0  # bytes of text to read; much of it is read on a worker
     heavy: bool = False  # takes long to read whatever its size: it is compressed, say
     deadline: float = 0.0  # monotonic seconds, 0 = none; the request's own timeout can only shorten it
+    counted: bool = True  # False for what no client asked
+    not_finite: int = 0  # values JSON cannot carry and `encode` wrote as null
+    done: Done | None = None
 
     def decode(self, model: ModelSignature) -> InferRequest:
         raise NotImplementedError
 
     def encode(self, request: InferRequest, outputs: Mapping[str, Array], model: ModelSignature) -> object:
-        """The transport's answer. An attribute `not_finite`, where it has one, counts values JSON cannot carry."""
+        """The transport's answer."""
         raise NotImplementedError
+
+    def finish(self, outcome: Outcome) -> None:
+        if self.done is not None:
+            self.done(outcome)
 
 
 class Answered(Struct, frozen=True, kw_only=True):
@@ -49,9 +57,14 @@ class Refused(Struct, frozen=True, kw_only=True):
 
 
 class Crashed(Struct, frozen=True, kw_only=True):
-    """A defect of ours, already logged."""
+    """A defect of ours, already logged; the client hears no more than that of it."""
 
     problem: str
+    name: str = "?"
+
+    @property
+    def error(self) -> SkerryError:
+        return InferenceFailed(name=self.name, problem="an internal error, see the log")
 
 
 Outcome = Answered | Refused | Crashed

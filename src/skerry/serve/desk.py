@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -13,9 +13,9 @@ from typing import Final, Protocol
 from skerry.effects import Clock
 from skerry.errors import NotReady, Overloaded, SkerryError
 from skerry.serve.calls import Answered, Call, Crashed, Done, Outcome, Refused
-from skerry.serve.scheduling.lanes import InlineLane, Lane, Pool, WorkerLane
+from skerry.serve.scheduling.lanes import InlineLane, Lane, Pool, Turn, WorkerLane
 from skerry.serve.scheduling.placing import place
-from skerry.serve.scheduling.tickets import admit, guarded, run
+from skerry.serve.scheduling.tickets import admit, run_one
 from skerry.serve.served import Served, find
 from skerry.serve.status import status_of
 
@@ -33,11 +33,11 @@ class Witness(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """`soon` is the loop's call_soon; `budget` the latency budget in seconds, 0 = none."""
+    """`budget` is the latency budget in seconds, 0 = none; `queue` bounds what waits for the workers, per model."""
 
     clock: Clock
     pool: Pool
-    soon: Callable[[Callable[[], None]], object]
+    turn: Turn
     budget: float = 0.0
     queue: int = _QUEUE
 
@@ -46,7 +46,8 @@ class Desk:
     def __init__(self, models: Mapping[str, Served], around: Surroundings, witness: Witness | None = None) -> None:
         self.models = models
         self._around = around
-        self._now = around.clock.monotonic
+        self._now = around.turn.now
+        self._today = around.clock.now
         self._witness = witness
         self._reading = 0  # requests that are read on a worker
         self.lanes: dict[str, Lane] = {name: self._lane(served) for name, served in models.items()}
@@ -59,77 +60,74 @@ class Desk:
         """Raises UnknownModel."""
         return find(self.models, name, version)
 
-    def ask(self, served: Served, call: Call, done: Done) -> None:
-        """For a client: counted, and told to the witness. `done` is called once; nothing is raised."""
-        self.probe(served, call, partial(self._settle, served, call, done))
-
-    def probe(self, served: Served, call: Call, done: Done) -> None:
-        """The same way, uncounted."""
+    def ask(self, served: Served, call: Call, done: Done | None = None) -> None:
+        """`call` is finished once, with `done` where that is given; nothing is raised."""
+        if done is not None:
+            call.done = done
         try:
-            self._take(served, call, done)
+            if not served.ready:
+                self._settle(served, call, Refused(error=NotReady(name=served.signature.name)))
+            elif call.heavy or call.size > _LONG:
+                self._read_on_worker(served, call)
+            else:
+                self.lanes[served.signature.name].add(admit(served, call, self._now))
         except SkerryError as error:
-            done(Refused(error=error))
+            self._settle(served, call, Refused(error=error))
         except Exception as error:  # the outermost frame of a request
             _logger.exception("request failed")
-            done(Crashed(problem=type(error).__name__))
+            self._settle(served, call, Crashed(problem=type(error).__name__, name=served.signature.name))
+
+    def probe(self, served: Served, call: Call, done: Done) -> None:
+        """The same way, but no client's request: not counted, not told to the witness."""
+        call.counted = False
+        self.ask(served, call, done)
 
     # --- inside
-
-    def _take(self, served: Served, call: Call, done: Done) -> None:
-        if not served.ready:
-            raise NotReady(name=served.signature.name)
-        if call.heavy or call.size > _LONG:
-            self._read_on_worker(served, call, done)
-        else:
-            self.lanes[served.signature.name].add(admit(served, call, done, self._now))
 
     def _lane(self, served: Served) -> Lane:
         around = self._around
         placement = place(served.costs, budget=around.budget)
         if placement.inline:
-            return InlineLane(served, placement, around.soon, self._now)
-        return WorkerLane(served, placement, around.pool, self._now, limit=around.queue)
+            return InlineLane(served, placement, around.turn, self._settle)
+        return WorkerLane(served, placement, around.pool, around.turn, self._settle, limit=around.queue)
 
-    def _read_on_worker(self, served: Served, call: Call, done: Done) -> None:
+    def _read_on_worker(self, served: Served, call: Call) -> None:
         """Read, run and write in one go: what takes long to read gains nothing from a batch."""
         if self._reading >= self._around.queue:
             raise Overloaded(retry_after=1)
         self._reading += 1
+        self._around.pool.submit(partial(self._whole, served, call))
 
-        def settle(outcome: Outcome) -> None:
-            self._reading -= 1
-            served.counters.runs += isinstance(outcome, Answered)
-            done(outcome)
+    def _whole(self, served: Served, call: Call) -> None:
+        """On a worker's thread."""
+        outcome: Outcome
+        try:
+            outcome = run_one(served, admit(served, call, self._now), self._now)
+        except SkerryError as error:
+            outcome = Refused(error=error)
+        except Exception as error:  # the outermost frame of a request
+            _logger.exception("request failed")
+            outcome = Crashed(problem=type(error).__name__, name=served.signature.name)
+        self._around.pool.deliver(partial(self._read_and_run, served, call, outcome))
 
-        self._around.pool.submit(
-            lambda: self._around.pool.deliver([(settle, guarded(partial(_whole, served, call, self._now)))])
-        )
+    def _read_and_run(self, served: Served, call: Call, outcome: Outcome) -> None:
+        self._reading -= 1
+        served.counters.runs += isinstance(outcome, Answered)
+        self._settle(served, call, outcome)
 
-    def _settle(self, served: Served, call: Call, done: Done, outcome: Outcome) -> None:
-        done(outcome)
+    def _settle(self, served: Served, call: Call, outcome: Outcome) -> None:
+        """The answer first, then the books."""
+        call.finish(outcome)
+        if not call.counted:
+            return
         counters = served.counters
-        match outcome:
-            case Answered():
-                clock = self._around.clock
-                total = clock.monotonic() - call.received
-                times = (total, outcome.queue, outcome.compute, outcome.codec, outcome.batch)
-                counters.note(times, outcome.rows, clock.now())
-                counters.not_finite += getattr(outcome.answer, "not_finite", 0)
-                if self._witness is not None:
-                    self._witness.answered(served, call, outcome)
-            case Refused(error=error) if status_of(error) < HTTPStatus.INTERNAL_SERVER_ERROR:
-                counters.refusal(error.code)
-            case Refused(error=error):
-                counters.failure(error.code)
-            case Crashed():
-                counters.failure(SkerryError.code)
-
-
-def _whole(served: Served, call: Call, now: Callable[[], float]) -> Outcome:
-    done: Done = _nobody
-    [(_, outcome)] = run(served, [admit(served, call, done, now)], now)
-    return outcome
-
-
-def _nobody(_: Outcome) -> None:
-    """The result goes back with the job instead."""
+        if isinstance(outcome, Answered):
+            times = (self._now() - call.received, outcome.queue, outcome.compute, outcome.codec, outcome.batch)
+            counters.note(times, outcome.rows, self._today())
+            counters.not_finite += call.not_finite
+            if self._witness is not None:
+                self._witness.answered(served, call, outcome)
+        elif status_of(outcome.error) < HTTPStatus.INTERNAL_SERVER_ERROR:
+            counters.refusal(outcome.error.code)
+        else:
+            counters.failure(outcome.error.code)

@@ -5,17 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 from msgspec import Struct
 from msgspec.json import encode
 
-from skerry.errors import InferenceFailed, SkerryError
+from skerry.errors import SkerryError
 from skerry.observe.exposition import CONTENT_TYPE, render
 from skerry.serve import documents
-from skerry.serve.calls import Answered, Outcome, Refused
 from skerry.serve.desk import Desk
 from skerry.serve.http.call import BODY_LIMIT, Wishes, call, wishes_of
 from skerry.serve.http.message import Head, HttpRequest, HttpResponse, Reply, refusal
@@ -129,16 +127,5 @@ class Endpoints:
         return prepared
 
     def _infer(self, prepared: _Infer, request: HttpRequest, reply: Reply) -> None:
-        asked = call(request.body, prepared.wishes, received=request.received, limit=self._limit)
-        self._desk.ask(prepared.served, asked, partial(_finish, prepared.served, reply))
-
-
-def _finish(served: Served, reply: Reply, outcome: Outcome) -> None:
-    match outcome:
-        case Answered(answer=HttpResponse() as response):
-            reply(response)
-        case Refused(error=error):
-            reply(refusal(error))
-        case _:
-            problem = "an internal error, see the log"
-            reply(refusal(InferenceFailed(name=served.signature.name, problem=problem)))
+        asked = call(request.body, prepared.wishes, received=request.received, reply=reply, limit=self._limit)
+        self._desk.ask(prepared.served, asked)

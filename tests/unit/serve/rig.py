@@ -14,6 +14,7 @@ from skerry.runtime.onnx import OnnxEngine
 from skerry.serve.desk import Desk, Surroundings
 from skerry.serve.endpoints import Endpoints, Gauges
 from skerry.serve.http.connection import Connection, Limits
+from skerry.serve.scheduling.lanes import Turn
 from skerry.serve.served import Served
 from skerry.testing.clock import VirtualClock
 
@@ -31,9 +32,8 @@ class HeldPool:
         if not self.hold:
             self.release()
 
-    def deliver(self, results):
-        for done, outcome in results:
-            done(outcome)
+    def deliver(self, take):
+        take()
 
     def release(self):
         jobs, self.jobs = self.jobs, []
@@ -130,7 +130,8 @@ class Rig:
             )
             for name, model in (models or {"m": affine()}).items()
         }
-        around = Surroundings(clock=self.clock, pool=self.pool, soon=lambda flush: flush(), queue=queue)
+        turn = Turn(now=self.clock.monotonic, soon=lambda flush: flush())
+        around = Surroundings(clock=self.clock, pool=self.pool, turn=turn, queue=queue)
         self.desk = Desk(self.served, around, witness)
         self.endpoints = Endpoints(
             self.desk,

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from skerry.runtime.costs import BATCH, Costs, measure
 from skerry.runtime.onnx import OnnxEngine
 from skerry.serve.calls import Answered, Call, Crashed, Refused
 from skerry.serve.desk import Desk, Surroundings
-from skerry.serve.scheduling.lanes import InlineLane
+from skerry.serve.scheduling.lanes import InlineLane, Turn
 from skerry.serve.scheduling.placing import place
 from skerry.serve.scheduling.tickets import groups, run
 from skerry.serve.scheduling.workers import WorkerPool
@@ -66,7 +67,7 @@ class Ask(Call, kw_only=True):
 class World:
     """`sizes` = rows of every run of the engine."""
 
-    def __init__(self, costs, *, model=None, threads=1, hold=True, queue=64):
+    def __init__(self, costs, *, model=None, threads=1, hold=True, queue=64, alone=False):
         self.rig = Rig({"m": model or affine()})
         self.served = self.rig.served["m"]
         self.served.costs = costs
@@ -78,7 +79,8 @@ class World:
         self.served.engine = self
         self.engine = OnnxEngine.load(model or affine())
         self.io = self.engine.io
-        around = Surroundings(clock=self.clock, pool=self.pool, soon=self.turns.append, queue=queue)
+        turn = Turn(now=self.clock.monotonic, soon=self.turns.append, alone=lambda: alone)
+        around = Surroundings(clock=self.clock, pool=self.pool, turn=turn, queue=queue)
         self.desk = Desk({"m": self.served}, around)
 
     def run(self, inputs):
@@ -180,7 +182,10 @@ def test_a_defect_in_a_joint_run_is_everyones_crash_and_the_next_turn_goes_on(ca
     world.ask("a", rows(1))
     world.ask("b", rows(1))
     world.turn()
-    assert world.outcomes == {"a": Crashed(problem="ZeroDivisionError"), "b": Crashed(problem="ZeroDivisionError")}
+    assert world.outcomes == {
+        "a": Crashed(problem="ZeroDivisionError", name="m"),
+        "b": Crashed(problem="ZeroDivisionError", name="m"),
+    }
     world.run = run_it
     world.ask("c", rows(1))
     world.turn()
@@ -197,6 +202,13 @@ def test_shapes_that_differ_behind_the_first_axis_are_not_joined():
     world.turn()
     assert world.sizes == [1, 2]
     assert [outcome.answer.shape for outcome in world.outcomes.values()] == [(1, 2), (1, 3), (1, 3)]
+
+
+def test_alone_on_the_server_nobody_waits_for_the_end_of_the_turn():
+    world = World(CHEAP, alone=True)
+    world.ask("a", rows(1))
+    assert isinstance(world.outcomes["a"], Answered)
+    assert not world.turns
 
 
 # --- workers -------------------------------------------------------------------------------------------------------------
@@ -282,7 +294,7 @@ def test_jobs_run_off_the_loop_and_are_answered_on_it(run_loop):
         pool = WorkerPool(asyncio.get_running_loop(), threads=2)
         answers = asyncio.Queue()
         for n in range(10):
-            pool.submit(lambda n=n: pool.deliver([(answers.put_nowait, n * n)]))
+            pool.submit(lambda n=n: pool.deliver(partial(answers.put_nowait, n * n)))
         assert {await answers.get() for _ in range(10)} == {n * n for n in range(10)}
         pool.close()
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 
 from msgspec import Struct
 
@@ -12,12 +12,13 @@ from skerry.errors import InferenceRequestInvalid
 from skerry.oip import answers, requests
 from skerry.oip.messages import InferRequest, ModelSignature
 from skerry.runtime.datatypes import Array
-from skerry.serve.calls import Call
+from skerry.serve.calls import Answered, Call, Outcome
 from skerry.serve.http import encoding
-from skerry.serve.http.message import BINARY, HttpResponse
+from skerry.serve.http.message import BINARY, JSON, HttpResponse, QuickResponse, Reply, head_of, in_binary, refusal
 
 _MAX_DIGITS: Final = 15  # no body has 10^15 bytes
 _MILLISECONDS: Final = 1e-3
+_REMEMBERED: Final = 1024
 
 BODY_LIMIT: Final = 64 * 1024 * 1024
 
@@ -36,6 +37,7 @@ class HttpCall(Call, kw_only=True):
 
     body: bytes
     wishes: Wishes
+    reply: Reply
     limit: int = BODY_LIMIT
 
     def decode(self, model: ModelSignature) -> InferRequest:
@@ -45,34 +47,56 @@ class HttpCall(Call, kw_only=True):
             body = encoding.inflate(body, wishes.content_encoding, limit=self.limit)
         return requests.decode(body, wishes.header_length, model)
 
-    def encode(self, request: InferRequest, outputs: Mapping[str, Array], model: ModelSignature) -> HttpResponse:
+    def encode(
+        self, request: InferRequest, outputs: Mapping[str, Array], model: ModelSignature
+    ) -> HttpResponse | QuickResponse:
+        if request.wanted.binary and not self.wishes.accept_encoding:
+            json, tensors = answers.in_parts(request, outputs, model)
+            return QuickResponse(start=_start(json, tensors), json=json, tensors=tensors)
         answer = answers.encode(request, outputs, model)
-        body, chosen = answer.body, ""
-        if self.wishes.accept_encoding:
-            chosen = encoding.choose(self.wishes.accept_encoding, len(body))
-            body = encoding.deflate(body, chosen) if chosen else body
-        if answer.header_length is None and not chosen:
-            return HttpResponse(body=body, not_finite=answer.not_finite)
-        return _with_headers(body, answer.header_length, chosen, answer.not_finite)
+        self.not_finite = answer.not_finite
+        body = answer.body
+        chosen = encoding.choose(self.wishes.accept_encoding, len(body))
+        headers = in_binary(body[: answer.header_length]) if answer.header_length is not None else ()
+        if chosen:
+            body = encoding.deflate(body, chosen)
+            headers += (("Content-Encoding", chosen),)
+        return HttpResponse(body=body, content_type=JSON if answer.header_length is None else BINARY, headers=headers)
+
+    def finish(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Answered):
+            self.reply(cast("HttpResponse | QuickResponse", outcome.answer))
+        else:
+            self.reply(refusal(outcome.error))
+        if self.done is not None:
+            self.done(outcome)
 
 
-def _with_headers(body: bytes, header_length: int | None, chosen: str, not_finite: int) -> HttpResponse:
-    headers: tuple[tuple[str, str], ...] = ()
-    if header_length is not None:
-        headers = (("Inference-Header-Content-Length", str(header_length)),)
-    if chosen:
-        headers += (("Content-Encoding", chosen),)
-    content_type = BINARY if header_length is not None else "application/json"
-    return HttpResponse(body=body, content_type=content_type, headers=headers, not_finite=not_finite)
+_starts: Final[dict[bytes, bytes]] = {}
 
 
-def call(body: bytes, wishes: Wishes, *, received: float, limit: int = BODY_LIMIT) -> HttpCall:
-    text = len(body) if wishes.header_length is None else wishes.header_length
+def _start(json: bytes, tensors: list[bytes]) -> bytes:
+    """HTTP's head and the JSON, which states how long the tensors are: what is equal here is equal there."""
+    start = _starts.get(json)
+    if start is None:
+        response = HttpResponse(content_type=BINARY, headers=in_binary(json))
+        length = len(json) + sum(map(len, tensors))
+        start = head_of(response, connection="", length=length) + json
+        if len(_starts) >= _REMEMBERED:
+            _starts.clear()
+        _starts[json] = start
+    return start
+
+
+def call(
+    body: bytes, wishes: Wishes, *, received: float, reply: Reply = lambda _: None, limit: int = BODY_LIMIT
+) -> HttpCall:
     return HttpCall(
         body=body,
         wishes=wishes,
+        reply=reply,
         received=received,
-        size=text,
+        size=len(body) if wishes.header_length is None else wishes.header_length,
         heavy=bool(wishes.content_encoding),
         deadline=received + wishes.timeout if wishes.timeout else 0.0,
         limit=limit,

@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections import deque
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from http import HTTPStatus
 from io import SEEK_END, BytesIO
 from typing import Final, Protocol, cast
@@ -19,13 +19,12 @@ from typing import Final, Protocol, cast
 import httptools
 
 from skerry.errors import Overloaded, RequestTooLarge
-from skerry.serve.http.message import Head, HttpRequest, HttpResponse, Reply, refusal
+from skerry.serve.http.message import Head, HttpRequest, HttpResponse, QuickResponse, Reply, head_of, refusal
 from skerry.serve.status import error_body
 
 _JOIN_BELOW: Final = 64 * 1024
 _LINGER_SECONDS: Final = 2.0
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_STATUS_LINES: Final = {status: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 _NEVER: Final = float("inf")
 _END: Final = b"\r\n\r\n"
 _REMEMBERED: Final = 256  # heads of requests, all connections together
@@ -338,7 +337,7 @@ class Connection(asyncio.Protocol):
             self._pumping = False
         self._settle()
 
-    def _answer(self, request: HttpRequest, response: HttpResponse) -> None:
+    def _answer(self, request: HttpRequest, response: HttpResponse | QuickResponse) -> None:
         if request is not self._current:
             return  # the client has gone
         self._current = None
@@ -378,11 +377,16 @@ class Connection(asyncio.Protocol):
         self._write(response, head_only=False, last=True, old=False)
         self._linger()
 
-    def _write(self, response: HttpResponse, *, head_only: bool, last: bool, old: bool) -> None:
+    def _write(self, response: HttpResponse | QuickResponse, *, head_only: bool, last: bool, old: bool) -> None:
         transport = self._transport
         if transport is None:
             return
-        head = _head(response, connection="close" if last else "keep-alive" if old else "")
+        if isinstance(response, QuickResponse):
+            if not (last or old or head_only):
+                transport.write(b"".join((response.start, *response.tensors)))
+                return
+            response = response.plain()
+        head = head_of(response, connection="close" if last else "keep-alive" if old else "")
         if head_only:
             transport.write(head)
         elif len(response.body) < _JOIN_BELOW:
@@ -421,22 +425,3 @@ def _send_at_once(connected: socket.socket | None) -> None:
     """Without this an answer can wait 40 ms for an acknowledgement. asyncio itself does it only where proto is not 0."""
     if connected is not None and connected.family in {socket.AF_INET, socket.AF_INET6}:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _head(response: HttpResponse, *, connection: str) -> bytes:
-    return _written(response.status, response.content_type, len(response.body), response.headers, connection)
-
-
-@lru_cache(maxsize=512)
-def _written(
-    status: HTTPStatus, content_type: str, length: int, headers: tuple[tuple[str, str], ...], connection: str
-) -> bytes:
-    lines = [
-        _STATUS_LINES[status],
-        f"Content-Type: {content_type}",
-        f"Content-Length: {length}",
-        *(f"{name}: {value}" for name, value in headers),
-    ]
-    if connection:
-        lines.append(f"Connection: {connection}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

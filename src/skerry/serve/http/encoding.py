@@ -32,6 +32,14 @@ def inflate(body: bytes, encoding: str, *, limit: int) -> bytes:
     return plain
 
 
+def beginning(body: bytes, encoding: str, size: int) -> bytes:
+    """The first bytes of an encoded body, at most `size`. Raises InferenceRequestInvalid."""
+    try:
+        return zlib.decompressobj(wbits=_WINDOW[encoding]).decompress(body, size)
+    except zlib.error as error:
+        raise InferenceRequestInvalid(problem=f"the body is not valid {encoding}: {error}") from error
+
+
 def choose(accepted: str, size: int) -> str:
     """The encoding for an answer of `size` bytes to a client with this Accept-Encoding; empty = as it is."""
     if size < _WORTH_IT or not accepted:

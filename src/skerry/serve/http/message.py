@@ -7,6 +7,7 @@ What is made anew for every request is a Struct here and in the modules around: 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -47,10 +48,51 @@ class HttpResponse(Struct, frozen=True, kw_only=True):
     body: bytes = b""
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
-    not_finite: int = 0  # values JSON cannot carry, written as null
 
 
-Reply = Callable[[HttpResponse], None]
+class QuickResponse(Struct, frozen=True, kw_only=True):
+    """An answer in binary form, ready to be sent on a connection that stays open: `start` is everything up to the tensors.
+
+    `json` is the part of it that belongs to the body.
+    """
+
+    start: bytes
+    json: bytes
+    tensors: list[bytes]
+
+    def plain(self) -> HttpResponse:
+        """The same for a connection on which more has to be said."""
+        return HttpResponse(
+            body=b"".join((self.json, *self.tensors)), content_type=BINARY, headers=in_binary(self.json)
+        )
+
+
+def in_binary(json: bytes) -> tuple[tuple[str, str], ...]:
+    return (("Inference-Header-Content-Length", str(len(json))),)
+
+
+def head_of(response: HttpResponse, *, connection: str, length: int | None = None) -> bytes:
+    """Status line and fields. `connection` is the value of that field, empty to leave it out."""
+    length = len(response.body) if length is None else length
+    return _written(response.status, response.content_type, length, response.headers, connection)
+
+
+@lru_cache(maxsize=512)
+def _written(
+    status: HTTPStatus, content_type: str, length: int, headers: tuple[tuple[str, str], ...], connection: str
+) -> bytes:
+    lines = [
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        f"Content-Type: {content_type}",
+        f"Content-Length: {length}",
+        *(f"{name}: {value}" for name, value in headers),
+    ]
+    if connection:
+        lines.append(f"Connection: {connection}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+Reply = Callable[[HttpResponse | QuickResponse], None]
 """Called once per request, on the loop's thread, now or later."""
 
 

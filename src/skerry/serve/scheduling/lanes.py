@@ -6,12 +6,15 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Final, Protocol
 
 from skerry.errors import Overloaded
+from skerry.serve.calls import Call, Outcome
 from skerry.serve.scheduling.placing import Placement
-from skerry.serve.scheduling.tickets import Monotonic, Result, Ticket, groups, run
+from skerry.serve.scheduling.tickets import Monotonic, Result, Ticket, groups, run, run_one
 from skerry.serve.served import Served
 
 _TURN_SECONDS: Final = 0.003  # what a turn of the loop may spend in engines before it looks at its sockets again
@@ -20,8 +23,21 @@ _SOONEST: Final = 1
 _LATEST: Final = 60
 
 
+Settle = Callable[[Served, Call, Outcome], None]
+"""Called once per ticket, on the loop's thread."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """The loop as a lane sees it. `alone` says that no other request can come in this turn; `soon` is call_soon."""
+
+    now: Monotonic
+    soon: Callable[[Callable[[], None]], object]
+    alone: Callable[[], bool] = lambda: False
+
+
 class Lane(Protocol):
-    """`add` raises Overloaded; else the ticket's `done` is called once, after `add` has returned or within it."""
+    """`add` raises Overloaded; else the ticket is settled, after `add` has returned or within it."""
 
     placement: Placement
 
@@ -37,13 +53,12 @@ class InlineLane:
     Bounded by the connections of the server, each of which has one request here at a time.
     """
 
-    def __init__(
-        self, served: Served, placement: Placement, soon: Callable[[Callable[[], None]], object], now: Monotonic
-    ) -> None:
+    def __init__(self, served: Served, placement: Placement, turn: Turn, settle: Settle) -> None:
         self.placement = placement
         self._served = served
-        self._soon = soon
-        self._now = now
+        self._turn = turn
+        self._now = turn.now
+        self._settle = settle
         self._tickets: list[Ticket] = []
 
     @property
@@ -51,9 +66,15 @@ class InlineLane:
         return len(self._tickets)
 
     def add(self, ticket: Ticket) -> None:
-        self._tickets.append(ticket)
-        if len(self._tickets) == 1:
-            self._soon(self._flush)
+        tickets = self._tickets
+        if not tickets and self._turn.alone():
+            served = self._served
+            served.counters.runs += 1
+            self._settle(served, ticket.call, run_one(served, ticket, self._now))
+            return
+        tickets.append(ticket)
+        if len(tickets) == 1:
+            self._turn.soon(self._flush)
 
     def _flush(self) -> None:
         tickets, self._tickets = self._tickets, []
@@ -71,33 +92,36 @@ class InlineLane:
 
     def _put_back(self, tickets: Sequence[Ticket]) -> None:
         if not self._tickets:
-            self._soon(self._flush)
+            self._turn.soon(self._flush)
         self._tickets[:0] = tickets
 
     def _run(self, tickets: Sequence[Ticket]) -> None:
         self._served.counters.runs += 1
-        for done, outcome in run(self._served, tickets, self._now):
-            done(outcome)
+        for call, outcome in run(self._served, tickets, self._now):
+            self._settle(self._served, call, outcome)
 
 
 class Pool(Protocol):
-    """Threads. What `submit` is given runs on one of them; `deliver` brings results to the loop's thread."""
+    """Threads. What `submit` is given runs on one of them; what `deliver` is given, on the loop's."""
 
     threads: int
 
     def submit(self, job: Callable[[], None]) -> None: ...
 
-    def deliver(self, results: Sequence[Result]) -> None: ...
+    def deliver(self, take: Callable[[], None]) -> None: ...
 
 
 class WorkerLane:
     """A bounded queue in order of priority, then of arrival. While workers are busy, what waits forms the next batch."""
 
-    def __init__(self, served: Served, placement: Placement, pool: Pool, now: Monotonic, *, limit: int) -> None:
+    def __init__(
+        self, served: Served, placement: Placement, pool: Pool, turn: Turn, settle: Settle, *, limit: int
+    ) -> None:
         self.placement = placement
         self._served = served
         self._pool = pool
-        self._now = now
+        self._now = turn.now
+        self._settle = settle
         self._limit = limit
         self._heap: list[tuple[int, int, Ticket]] = []
         self._numbers = count()
@@ -126,7 +150,7 @@ class WorkerLane:
             tickets = self._next()
             self._running += 1
             self._served.counters.runs += 1
-            self._pool.submit(lambda tickets=tickets: self._work(tickets))  # type: ignore[misc] # bound as a default
+            self._pool.submit(partial(self._work, tickets))
 
     def _next(self) -> list[Ticket]:
         """The most urgent one and, where batches pay, those right behind that fit with it."""
@@ -141,14 +165,15 @@ class WorkerLane:
     def _work(self, tickets: Sequence[Ticket]) -> None:
         """On a worker's thread."""
         begun = self._now()
-        results = list(run(self._served, tickets, self._now))
-        seconds = self._now() - begun
-        self._pool.deliver([*results, (lambda _: self._ended(seconds), results[-1][1])])
+        results = run(self._served, tickets, self._now)
+        self._pool.deliver(partial(self._take, results, self._now() - begun))
 
-    def _ended(self, seconds: float) -> None:
+    def _take(self, results: Sequence[Result], seconds: float) -> None:
         self._running -= 1
         self._cost += (seconds - self._cost) / 8
         self._start()
+        for call, outcome in results:
+            self._settle(self._served, call, outcome)
 
 
 def in_turn(tickets: Sequence[Ticket]) -> Sequence[Ticket]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -15,11 +14,10 @@ from skerry.errors import DeadlineExceeded, InferenceFailed, SkerryError
 from skerry.oip import ranges
 from skerry.oip.messages import InferRequest
 from skerry.runtime.datatypes import Array
-from skerry.serve.calls import Answered, Call, Crashed, Done, Outcome, Refused
+from skerry.serve.calls import Answered, Call, Crashed, Outcome, Refused
 from skerry.serve.served import Served
 
 Monotonic = Callable[[], float]
-Result = tuple[Done, Outcome]
 
 _logger = logging.getLogger(__name__)
 
@@ -29,17 +27,21 @@ class Ticket(Struct, frozen=True, kw_only=True):
 
     call: Call
     request: InferRequest
-    done: Done
     deadline: float
     rows: int
     read: float
 
 
-def admit(served: Served, call: Call, done: Done, now: Monotonic) -> Ticket:
+Result = tuple[Call, Outcome]
+
+
+def admit(served: Served, call: Call, now: Monotonic) -> Ticket:
     """Reads the request. Raises SkerryError."""
     begun = now()
-    request = call.decode(served.signature)
-    ranges.check(request.inputs, served.signature.bounds)
+    signature = served.signature
+    request = call.decode(signature)
+    if signature.bounds:
+        ranges.check(request.inputs, signature.bounds)
     read = now()
     deadline = call.deadline
     if request.timeout:
@@ -47,9 +49,7 @@ def admit(served: Served, call: Call, done: Done, now: Monotonic) -> Ticket:
         deadline = min(deadline, own) if deadline else own
     if deadline and read > deadline:
         raise DeadlineExceeded
-    return Ticket(
-        call=call, request=request, done=done, deadline=deadline, rows=rows_of(request.inputs), read=read - begun
-    )
+    return Ticket(call=call, request=request, deadline=deadline, rows=rows_of(request.inputs), read=read - begun)
 
 
 def rows_of(inputs: Mapping[str, Array]) -> int:
@@ -61,11 +61,28 @@ def rows_of(inputs: Mapping[str, Array]) -> int:
 
 def run(served: Served, tickets: Sequence[Ticket], now: Monotonic) -> list[Result]:
     """An outcome for every ticket, from one run of the engine; never raises."""
+    if len(tickets) == 1:
+        return [(tickets[0].call, run_one(served, tickets[0], now))]
     try:
         return list(_run(served, tickets, now))
     except Exception as error:  # the outermost frame of every run: a defect must not end the thread that answers all
         _logger.exception("run failed")
-        return [(ticket.done, Crashed(problem=type(error).__name__)) for ticket in tickets]
+        return [(ticket.call, Crashed(problem=type(error).__name__, name=served.signature.name)) for ticket in tickets]
+
+
+def run_one(served: Served, ticket: Ticket, now: Monotonic) -> Outcome:
+    """Never raises: an expected error is an outcome, and a defect in one request is no other's."""
+    begun = now()
+    if ticket.deadline and begun > ticket.deadline:
+        return Refused(error=DeadlineExceeded())
+    try:
+        outputs = served.engine.run(ticket.request.inputs)
+        return _answer(served, ticket, outputs, (begun, now()), now=now)
+    except SkerryError as error:
+        return Refused(error=error)
+    except Exception as error:  # the outermost frame of every request
+        _logger.exception("request failed")
+        return Crashed(problem=type(error).__name__, name=served.signature.name)
 
 
 def _run(served: Served, tickets: Sequence[Ticket], now: Monotonic) -> Iterator[Result]:
@@ -73,28 +90,12 @@ def _run(served: Served, tickets: Sequence[Ticket], now: Monotonic) -> Iterator[
     begun = now()
     late = [ticket for ticket in tickets if ticket.deadline and begun > ticket.deadline]
     if late:
-        yield from ((ticket.done, Refused(error=DeadlineExceeded())) for ticket in late)
+        yield from ((ticket.call, Refused(error=DeadlineExceeded())) for ticket in late)
         tickets = [ticket for ticket in tickets if ticket not in late]
     if len(tickets) == 1:
-        yield tickets[0].done, guarded(partial(_alone, served, tickets[0], begun, now))
+        yield tickets[0].call, run_one(served, tickets[0], now)
     elif tickets:
         yield from _together(served, tickets, begun, now)
-
-
-def guarded(job: Callable[[], Outcome]) -> Outcome:
-    """An expected error is an outcome, and a defect in one request is no other's."""
-    try:
-        return job()
-    except SkerryError as error:
-        return Refused(error=error)
-    except Exception as error:  # the outermost frame of every request
-        _logger.exception("request failed")
-        return Crashed(problem=type(error).__name__)
-
-
-def _alone(served: Served, ticket: Ticket, begun: float, now: Monotonic) -> Answered:
-    outputs = served.engine.run(ticket.request.inputs)
-    return _answer(served, ticket, outputs, begun, now(), now=now)
 
 
 def _together(served: Served, tickets: Sequence[Ticket], begun: float, now: Monotonic) -> Iterator[Result]:
@@ -102,33 +103,37 @@ def _together(served: Served, tickets: Sequence[Ticket], begun: float, now: Mono
         parts = list(_split(served.engine.run(_joined(tickets)), tickets))
     except SkerryError:
         for ticket in tickets:
-            yield ticket.done, guarded(partial(_alone, served, ticket, now(), now))
+            yield ticket.call, run_one(served, ticket, now)
         return
-    after = now()
+    span = (begun, now())
     for ticket, outputs in zip(tickets, parts, strict=True):
-        job = partial(_answer, served, ticket, outputs, begun, after, now=now, batch=len(tickets))
-        yield ticket.done, guarded(job)
+        try:
+            yield ticket.call, _answer(served, ticket, outputs, span, now=now, batch=len(tickets))
+        except SkerryError as error:
+            yield ticket.call, Refused(error=error)
 
 
 def _answer(
     served: Served,
     ticket: Ticket,
     outputs: Mapping[str, Array],
-    begun: float,
-    after: float,
+    span: tuple[float, float],
     *,
     now: Monotonic,
     batch: int = 1,
 ) -> Answered:
-    answer = ticket.call.encode(ticket.request, outputs, served.signature)
+    """`span` is when the engine began and ended."""
+    begun, ended = span
+    call, request, read = ticket.call, ticket.request, ticket.read
+    answer = call.encode(request, outputs, served.signature)
     return Answered(
         answer=answer,
         outputs=outputs,
-        request_id=ticket.request.id or "",
+        request_id=request.id or "",
         rows=ticket.rows,
-        queue=begun - ticket.call.received - ticket.read,
-        compute=after - begun,
-        codec=ticket.read + now() - after,
+        queue=begun - call.received - read,
+        compute=ended - begun,
+        codec=read + now() - ended,
         batch=batch,
     )
 

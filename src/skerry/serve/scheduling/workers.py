@@ -6,10 +6,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from queue import SimpleQueue
-
-from skerry.serve.scheduling.tickets import Result
 
 _logger = logging.getLogger(__name__)
 
@@ -27,9 +25,9 @@ class WorkerPool:
     def submit(self, job: Callable[[], None]) -> None:
         self._queue.put(job)
 
-    def deliver(self, results: Sequence[Result]) -> None:
+    def deliver(self, take: Callable[[], None]) -> None:
         try:
-            self._loop.call_soon_threadsafe(_settle, results)
+            self._loop.call_soon_threadsafe(take)
         except RuntimeError:
             _logger.debug("an answer dropped: the loop is closed")
 
@@ -41,8 +39,3 @@ class WorkerPool:
     def _work(self) -> None:
         while (job := self._queue.get()) is not None:
             job()
-
-
-def _settle(results: Sequence[Result]) -> None:
-    for done, outcome in results:
-        done(outcome)

@@ -64,7 +64,7 @@ class ErrorCode(IntEnum):
     ENHANCE_YOUR_CALM = 11
 
 
-class ConnectionFault(Exception):  # noqa: N818 - see the error tree's names
+class ConnectionFault(Exception):
     """The peer broke a rule that leaves the connection unusable: GOAWAY with `code`, then the end. Never leaves the package."""
 
     def __init__(self, code: ErrorCode, problem: str) -> None:

@@ -163,7 +163,12 @@ def timeout_of(value: bytes | None) -> float | None:
 
 # --- answers: literals without indexing (RFC 7541 section 6.2.2), so that nothing has to be remembered ---------------------
 
-_STATUS: Final = {200: b"\x88", 405: b"\x08\x03405", 415: b"\x08\x03415", 431: b"\x08\x03431"}  # :status is 8 of the static table
+_STATUS: Final = {
+    200: b"\x88",
+    405: b"\x08\x03405",
+    415: b"\x08\x03415",
+    431: b"\x08\x03431",
+}  # :status is 8 of the static table
 
 
 def _literal(name: bytes, value: bytes) -> bytes:

@@ -25,6 +25,7 @@ TABLE: dict[type[errors.SkerryError], ExitCode] = {
     errors.UsageError: ExitCode.USAGE,
     errors.MissingExtra: ExitCode.ERROR,
     errors.FileExists: ExitCode.ERROR,
+    errors.BenchFailed: ExitCode.ERROR,
     errors.GateFailed: ExitCode.GATE_FAILED,
     errors.WaitTimedOut: ExitCode.TIMEOUT,
     errors.PartialResult: ExitCode.PARTIAL,

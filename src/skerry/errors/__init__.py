@@ -113,6 +113,7 @@ from skerry.errors.trust import (
     TrustError,
 )
 from skerry.errors.usage import (
+    BenchFailed,
     CommandFailed,
     ConfigError,
     FileExists,
@@ -136,6 +137,7 @@ __all__ = [
     "AssignmentRefused",
     "BadEntryName",
     "BadRequest",
+    "BenchFailed",
     "CallError",
     "CallInvalid",
     "CallRefused",

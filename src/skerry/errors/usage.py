@@ -67,3 +67,9 @@ class CommandFailed(UsageError):
     code = "SKY-7010"
     template = "`{command}` ended with {exit_code}, expected {expected}:\n{output}"
     advice = ""
+
+
+class BenchFailed(UsageError):
+    code = "SKY-7011"
+    template = "not measured: {problem}"
+    advice = "A figure is given only for a server that answers every request; ask it with curl to see what it says."

@@ -142,13 +142,13 @@ def _require(name: str, value: object, spec: TensorSpec, dtype: np.dtype[Any]) -
 
 
 def _load(folder: Path, name: str) -> LoadedVariant:
-    return variant.load(folder, name or _chosen(bundle_dir.read_config(folder)))
+    return variant.load(folder, name or chosen_here(bundle_dir.read_config(folder)))
 
 
 def _load_archive(path: Path, name: str) -> LoadedVariant:
     """Through a folder with the files of the one variant: the loader hashes what it reads there."""
     bundle = open_archive(path)
-    name = name or _chosen(bundle.config)
+    name = name or chosen_here(bundle.config)
     wanted = bundle_dir.find_variant(bundle.config, name)
     with tempfile.TemporaryDirectory(prefix="skerry-") as folder:
         for file in {CONFIG_PATH, bundle.config.self_test.file, *wanted.files}:
@@ -165,7 +165,8 @@ def _lay_out(bundle: Bundle, file: str, folder: Path) -> None:
         out.writelines(blob.chunks())
 
 
-def _chosen(config: BundleConfig) -> str:
+def chosen_here(config: BundleConfig) -> str:
+    """Name of the variant this machine would run as a device. Raises NoVariantFits."""
     here = machine.measure(version=__version__)
     chosen = choose_variant(
         config,

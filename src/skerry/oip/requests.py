@@ -69,6 +69,13 @@ def _plan(text: memoryview, tail: int | None, model: ModelSignature) -> RequestP
     return plan_of(_document(text), tail, model)
 
 
+def plan_without_tail(text: bytes, model: ModelSignature) -> RequestPlan:
+    """For the JSON of a binary request whose tensors come another way, once or often. Raises InferenceRequestInvalid."""
+    document = _document(memoryview(text))
+    sizes = (tensor.parameters.get("binary_data_size") for tensor in document.inputs)
+    return plan_of(document, sum(size for size in sizes if isinstance(size, int)), model)
+
+
 def plan_of(document: RequestBody, tail: int | None, model: ModelSignature) -> RequestPlan:
     """What `document` asks of `model`, whatever transport it came by. Raises InferenceRequestInvalid."""
     return RequestPlan(

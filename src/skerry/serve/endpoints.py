@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.json import encode
 
-from skerry.errors import SkerryError
+from skerry.errors import SkerryError, UnknownPath
 from skerry.observe.exposition import CONTENT_TYPE, render
 from skerry.serve import documents
 from skerry.serve.desk import Desk
@@ -19,6 +19,7 @@ from skerry.serve.http.call import BODY_LIMIT, Wishes, call, wishes_of
 from skerry.serve.http.message import Head, HttpRequest, HttpResponse, Reply, refusal
 from skerry.serve.http.routes import Endpoint, Route, route
 from skerry.serve.served import Served
+from skerry.serve.shm.slots import Slots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +55,17 @@ class _Infer(Struct, frozen=True, kw_only=True):
 
 
 class Endpoints:
-    """`limit` bounds a body once it is inflated."""
+    """`limit` bounds a body once it is inflated; without `slots` none are offered."""
 
-    def __init__(self, desk: Desk, *, version: str, gauges: Gauges, limit: int = BODY_LIMIT) -> None:
+    def __init__(
+        self, desk: Desk, *, version: str, gauges: Gauges, limit: int = BODY_LIMIT, slots: Slots | None = None
+    ) -> None:
         self._desk = desk
         self._models = desk.models
         self._version = version
         self._gauges = gauges
         self._limit = limit
+        self._slots = slots
         self._documents = self._of_server()
 
     def handle(self, request: HttpRequest, reply: Reply) -> None:
@@ -74,6 +78,9 @@ class Endpoints:
             found = route(request.head.method, request.head.target)
             if found.endpoint is Endpoint.INFER:
                 self._infer(self._prepare(found, request.head), request, reply)
+                return
+            if found.endpoint is Endpoint.SLOT:
+                self._slot(found, request, reply)
                 return
             response = self._document(found)
         except SkerryError as error:
@@ -113,6 +120,11 @@ class Endpoints:
             waiting=self._gauges.waiting(),
         )
         return HttpResponse(body=render(families), content_type=CONTENT_TYPE)
+
+    def _slot(self, found: Route, request: HttpRequest, reply: Reply) -> None:
+        if self._slots is None:
+            raise UnknownPath(path=request.head.target)
+        self._slots.ask(self._served(found), request.body, request.received, reply)
 
     # --- infer
 

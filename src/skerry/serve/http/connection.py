@@ -19,7 +19,7 @@ from typing import Final, Protocol, cast
 import httptools
 
 from skerry.errors import Overloaded, RequestTooLarge
-from skerry.serve.http.message import Head, HttpRequest, HttpResponse, QuickResponse, Reply, head_of, refusal
+from skerry.serve.http.message import Head, HttpRequest, HttpResponse, QuickResponse, Reply, Switching, head_of, refusal
 from skerry.serve.status import error_body
 
 _JOIN_BELOW: Final = 64 * 1024
@@ -136,6 +136,9 @@ class Connection(asyncio.Protocol):
             self._refuse(_plain_refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections"))
 
     def connection_lost(self, _error: Exception | None) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         self._transport = None
         self._finished = True
         self._current = None
@@ -337,11 +340,16 @@ class Connection(asyncio.Protocol):
             self._pumping = False
         self._settle()
 
-    def _answer(self, request: HttpRequest, response: HttpResponse | QuickResponse) -> None:
+    def _answer(self, request: HttpRequest, response: HttpResponse | QuickResponse | Switching) -> None:
         if request is not self._current:
             return  # the client has gone
         self._current = None
         self._hold(-len(request.body))
+        if isinstance(response, Switching):
+            refused = self._switched(response)
+            if refused is None:
+                return
+            response = refused
         more = bool(self._waiting) or self._fault is not None or (self._since is not None and not self._finished)
         last = not request.head.keep_alive or ((self._draining or self._finished) and not more)
         self._write(response, head_only=request.head.method == "HEAD", last=last, old=request.head.old)
@@ -350,6 +358,19 @@ class Connection(asyncio.Protocol):
         else:
             self._set_deadline()
         self._pump()
+
+    def _switched(self, switching: Switching) -> HttpResponse | None:
+        """Hand the connection over. Whatever else came in would belong to neither protocol, so there must be nothing."""
+        transport = self._transport
+        if transport is None or self._waiting or self._since is not None or self._finished or self._draining:
+            return refusal(Overloaded(retry_after=1))
+        taken = switching.take(transport, self._host)
+        if isinstance(taken, HttpResponse):
+            return taken
+        self._leave()
+        transport.set_protocol(taken)
+        taken.connection_made(transport)
+        return None
 
     def _settle(self) -> None:
         transport = self._transport

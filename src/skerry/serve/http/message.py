@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -48,6 +48,16 @@ class HttpResponse(Struct, frozen=True, kw_only=True):
     body: bytes = b""
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
+
+
+class Switching(Struct, frozen=True, kw_only=True):
+    """Instead of an answer: the connection is to speak another protocol.
+
+    `take` is given the connection's transport and its server. It returns the protocol that has taken over and said so to the
+    client, or the answer to send because it could not.
+    """
+
+    take: Callable[[Any, Any], Any]
 
 
 class QuickResponse(Struct, frozen=True, kw_only=True):
@@ -92,7 +102,7 @@ def _written(
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-Reply = Callable[[HttpResponse | QuickResponse], None]
+Reply = Callable[[HttpResponse | QuickResponse | Switching], None]
 """Called once per request, on the loop's thread, now or later."""
 
 

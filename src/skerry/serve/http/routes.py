@@ -24,6 +24,7 @@ class Endpoint(StrEnum):
     STATS = "stats"
     ALL_STATS = "all-stats"
     INFER = "infer"
+    SLOT = "slot"
     INDEX = "index"
 
 
@@ -51,8 +52,9 @@ _OF_MODEL: Final = {
     ("config",): Endpoint.CONFIG,
     ("stats",): Endpoint.STATS,
     ("infer",): Endpoint.INFER,
+    ("slot",): Endpoint.SLOT,
 }
-_POSTED: Final = frozenset({Endpoint.INFER, Endpoint.INDEX})
+_POSTED: Final = frozenset({Endpoint.INFER, Endpoint.INDEX, Endpoint.SLOT})
 _MAX_SHOWN: Final = 200
 
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from typing import Protocol
 
 from skerry.serve.http.connection import Connection, Limits
 from skerry.serve.http.message import Head, HttpRequest, Reply
@@ -16,6 +17,22 @@ _BACKLOG = 1024
 _ACCEPTS_A_TURN = 64
 _ACCEPT_PAUSE = 0.2
 _logger = logging.getLogger(__name__)
+
+
+class Held(Protocol):
+    """A connection as the server sees it, whatever protocol it speaks by now."""
+
+    @property
+    def deadline(self) -> float: ...
+
+    @property
+    def idle(self) -> bool: ...
+
+    def drain(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def expire(self) -> None: ...
 
 
 class HttpServer:
@@ -33,7 +50,7 @@ class HttpServer:
         self.handle = handler
         self.held = 0
         self.known: dict[bytes, Head] = {}
-        self._connections: set[Connection] = set()
+        self._connections: set[Held] = set()
         self._listeners: list[socket.socket] = []
         self._arriving: set[asyncio.Task[object]] = set()  # accepted, and known to be a connection in a turn or two
         self._sweeper: asyncio.Task[None] | None = None
@@ -114,13 +131,13 @@ class HttpServer:
             asyncio.get_running_loop().remove_reader(listener)
             listener.close()
 
-    def opened(self, connection: Connection) -> bool:
+    def opened(self, connection: Held) -> bool:
         self._connections.add(connection)
         if self._draining:
             connection.drain()
         return len(self._connections) <= self.limits.connections
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: Held) -> None:
         self._connections.discard(connection)
         if not self._connections:
             self._changed.set()

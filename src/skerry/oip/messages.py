@@ -100,7 +100,7 @@ class Selection(Struct, frozen=True, kw_only=True):
     heads: dict[tuple[tuple[int, ...], ...], bytes] = {}
 
 
-class InferRequest(Struct, frozen=True, kw_only=True):
+class InferRequest(Struct, frozen=True, kw_only=True, gc=False):
     """`inputs` are valid for the model; binary ones are read-only views of the body. `timeout` in seconds, 0 = none.
 
     `priority` as Triton has it: 1 goes first, larger numbers later, 0 is the default.

@@ -137,6 +137,7 @@ def _wait(control: BlockingControl, start: Start, loaded: LoadedVariant, outcome
             control.send(Drained())
             return Exit.DONE
         case Serve():
+            memory.settle_objects()
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(_serve(control, start, loaded, outcome))
             return Exit.DONE

@@ -12,7 +12,7 @@ from skerry.oip.messages import InferRequest, ModelSignature
 from skerry.runtime.datatypes import Array
 
 
-class Call(Struct, kw_only=True):
+class Call(Struct, kw_only=True, gc=False):
     """Transports derive their own, with what they need to read the request and to write its answer.
 
     `decode` and `encode` may be called on any thread, once, and raise SkerryError. `finish` is called exactly once, on the
@@ -39,7 +39,7 @@ class Call(Struct, kw_only=True):
             self.done(outcome)
 
 
-class Answered(Struct, frozen=True, kw_only=True):
+class Answered(Struct, frozen=True, kw_only=True, gc=False):
     """`answer` is what `encode` made. Times in seconds; `batch` requests shared the run."""
 
     answer: object
@@ -52,7 +52,7 @@ class Answered(Struct, frozen=True, kw_only=True):
     batch: int = 1
 
 
-class Refused(Struct, frozen=True, kw_only=True):
+class Refused(Struct, frozen=True, kw_only=True, gc=False):
     error: SkerryError
 
 

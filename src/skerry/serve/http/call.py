@@ -32,7 +32,7 @@ class Wishes(Struct, frozen=True, kw_only=True):
     timeout: float = 0.0
 
 
-class HttpCall(Call, kw_only=True):
+class HttpCall(Call, kw_only=True, gc=False):
     """`limit` bounds the body once it is inflated."""
 
     body: bytes

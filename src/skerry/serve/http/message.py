@@ -35,7 +35,7 @@ class Head(Struct, kw_only=True):
     prepared: object = None
 
 
-class HttpRequest(Struct, frozen=True, kw_only=True):
+class HttpRequest(Struct, frozen=True, kw_only=True, gc=False):
     """`received` in monotonic seconds."""
 
     head: Head
@@ -43,7 +43,7 @@ class HttpRequest(Struct, frozen=True, kw_only=True):
     received: float = 0.0
 
 
-class HttpResponse(Struct, frozen=True, kw_only=True):
+class HttpResponse(Struct, frozen=True, kw_only=True, gc=False):
     status: HTTPStatus = HTTPStatus.OK
     body: bytes = b""
     content_type: str = JSON
@@ -60,7 +60,7 @@ class Switching(Struct, frozen=True, kw_only=True):
     take: Callable[[Any, Any], Any]
 
 
-class QuickResponse(Struct, frozen=True, kw_only=True):
+class QuickResponse(Struct, frozen=True, kw_only=True, gc=False):
     """An answer in binary form, ready to be sent on a connection that stays open: `start` is everything up to the tensors.
 
     `json` is the part of it that belongs to the body.

@@ -22,7 +22,7 @@ Monotonic = Callable[[], float]
 _logger = logging.getLogger(__name__)
 
 
-class Ticket(Struct, frozen=True, kw_only=True):
+class Ticket(Struct, frozen=True, kw_only=True, gc=False):
     """`deadline` in monotonic seconds, 0 = none; `read` is what reading the request took, in seconds."""
 
     call: Call

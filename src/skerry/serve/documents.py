@@ -77,7 +77,10 @@ def _statistics(served: Served) -> Document:
             "queue": _duration(counters.queue),
             "compute_input": _duration(counters.codec),
             "compute_infer": _duration(counters.compute),
-            "compute_output": nothing,
+            "compute_output": {
+                "count": counters.compute.count,
+                "ns": 0,
+            },  # perf_analyzer ends itself unless all three agree
             "cache_hit": nothing,
             "cache_miss": nothing,
         },

@@ -223,6 +223,7 @@ class FuzzHost:
 
     def __init__(self, *, late: bool) -> None:
         self.known = KNOWN
+        self.elsewhere = None
         self.limits = Limits(body_bytes=4000, held_bytes=8000, small_body=100, head_bytes=1000, headers=20)
         self.held = 0
         self.late = late

@@ -120,6 +120,7 @@ class Rig:
         self.limits = limits or Limits()
         self.pool = HeldPool(hold=hold)
         self.known = {}
+        self.elsewhere = None
         self.served = {
             name: Served(
                 signature=ModelSignature(

@@ -8,8 +8,10 @@ closing at once while the client still sends would reset the connection and coul
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -20,6 +22,7 @@ import httptools
 
 from skerry.errors import Overloaded, RequestTooLarge
 from skerry.serve.http.message import Head, HttpRequest, HttpResponse, QuickResponse, Reply, Switching, head_of, refusal
+from skerry.serve.ledger import NOWHERE, Line
 from skerry.serve.status import error_body
 
 _JOIN_BELOW: Final = 64 * 1024
@@ -73,10 +76,32 @@ class Host(Protocol):
 
     def closed(self, connection: Connection) -> None: ...
 
+    @property
+    def elsewhere(self) -> Callable[[Connection, HttpRequest], bool] | None:
+        """Asked about every request, when not None: True = another process has the connection now, request and all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """How far a connection is that another process began: bytes since it began, and a request not answered yet."""
+
+    received: int = 0
+    sent: int = 0
+    settled: int = 0  # of `received`
+    request: HttpRequest | None = None
+
+
+_FRESH: Final = Begun()
+
 
 class Connection(asyncio.Protocol):
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, line: Line = NOWHERE, begun: Begun = _FRESH) -> None:
         self._host = host
+        self._line = line
+        self._begun = begun
+        self._received = begun.received
+        self._sent = begun.sent
+        self._settled = begun.settled
         self._limits = host.limits
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
@@ -88,6 +113,7 @@ class Connection(asyncio.Protocol):
         self._lingering = False
         self._read_paused = False
         self._write_blocked = False
+        self._flushed = True  # as far as known
         self._held = 0  # this connection's share of what the host holds
         self._unsent = 0  # bytes of answers the client had not taken when its deadline was set
         self._fault: HttpResponse | None = None
@@ -107,6 +133,27 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """From now on the last answer due closes the connection."""
         self._draining = True
+
+    def offer(self) -> tuple[socket.socket, Begun] | None:
+        """A copy of the socket, and what another process needs to go on with the request that is about to be handled.
+
+        None when that is not possible: a part of the next request is here already, or of an answer before.
+        """
+        transport = self._transport
+        if transport is None or self._current is None or self._waiting or self._since is not None or self._finished:
+            return None
+        if transport.get_write_buffer_size():
+            return None
+        begun = Begun(received=self._received, sent=self._sent, settled=self._settled, request=self._current)
+        return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())), begun
+
+    def handed_over(self) -> None:
+        """Another process has it: nothing is read or written here any more, and the connection stays open."""
+        self._finished = True
+        self._line.left()
+        if self._transport is not None:
+            self._transport.pause_reading()
+            self._transport.abort()
 
     def close(self) -> None:
         self._finished = True
@@ -134,11 +181,18 @@ class Connection(asyncio.Protocol):
         _send_at_once(transport.get_extra_info("socket"))
         if not self._host.opened(self):
             self._refuse(_plain_refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections"))
+        elif self._begun.request is not None:
+            self._hold(len(self._begun.request.body))
+            self._waiting.append(self._begun.request)
+            self._begun = _FRESH
+            self._pump()
 
     def connection_lost(self, _error: Exception | None) -> None:
+        self._line.ended()
         self._leave()
 
     def _leave(self) -> None:
+        self._line.left()  # no effect when it has ended
         self._transport = None
         self._finished = True
         self._current = None
@@ -151,6 +205,7 @@ class Connection(asyncio.Protocol):
         self._host.closed(self)
 
     def data_received(self, data: bytes) -> None:
+        self._received += len(data)
         if self._finished:
             return
         if self._current is None and self._since is None and not self._waiting:  # a request begins here
@@ -335,6 +390,9 @@ class Connection(asyncio.Protocol):
             while self._waiting and self._current is None and not self._write_blocked:
                 request = self._current = self._waiting.popleft()
                 self.deadline = _NEVER
+                elsewhere = self._host.elsewhere
+                if elsewhere is not None and elsewhere(self, request):
+                    break
                 self._host.handle(request, partial(self._answer, request))
         finally:
             self._pumping = False
@@ -357,7 +415,14 @@ class Connection(asyncio.Protocol):
             self._linger()
         else:
             self._set_deadline()
+            if not more and (self._flushed or self._flush_is_over()):
+                self._settled = self._received
+                self._line.settled(self._received, self._sent)
         self._pump()
+
+    def _flush_is_over(self) -> bool:
+        self._flushed = self._transport is not None and not self._transport.get_write_buffer_size()
+        return self._flushed
 
     def _switched(self, switching: Switching) -> HttpResponse | None:
         """Hand the connection over. Whatever else came in would belong to neither protocol, so there must be nothing."""
@@ -383,6 +448,7 @@ class Connection(asyncio.Protocol):
             if self._continue_due:
                 self._continue_due = False
                 transport.write(_CONTINUE)
+                self._sent += len(_CONTINUE)
         self._throttle(transport)
 
     def _throttle(self, transport: asyncio.Transport) -> None:
@@ -404,16 +470,26 @@ class Connection(asyncio.Protocol):
             return
         if isinstance(response, QuickResponse):
             if not (last or old or head_only):
-                transport.write(b"".join((response.start, *response.tensors)))
+                data = b"".join((response.start, *response.tensors))
+                self._note(len(data))
+                transport.write(data)
                 return
             response = response.plain()
         head = head_of(response, connection="close" if last else "keep-alive" if old else "")
+        self._note(len(head) if head_only else len(head) + len(response.body))
         if head_only:
             transport.write(head)
         elif len(response.body) < _JOIN_BELOW:
             transport.write(head + response.body)
         else:
             transport.writelines((head, response.body))
+
+    def _note(self, size: int) -> None:
+        """Before that many bytes are written."""
+        self._sent += size
+        if size >= _JOIN_BELOW:
+            self._flushed = False
+            self._line.long()
 
     # --- ending
 

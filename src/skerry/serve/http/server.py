@@ -9,8 +9,9 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from skerry.serve.http.connection import Connection, Limits
+from skerry.serve.http.connection import Begun, Connection, Limits
 from skerry.serve.http.message import Head, HttpRequest, Reply
+from skerry.serve.ledger import Ledger
 
 _SWEEP_SECONDS = 1.0
 _BACKLOG = 1024
@@ -44,10 +45,14 @@ class HttpServer:
         *,
         now: Callable[[], float],
         limits: Limits | None = None,
+        ledger: Ledger | None = None,
+        elsewhere: Callable[[Connection, HttpRequest], bool] | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.now = now
         self.handle = handler
+        self.elsewhere = elsewhere
+        self._ledger = ledger or Ledger()
         self.held = 0
         self.known: dict[bytes, Head] = {}
         self._connections: set[Held] = set()
@@ -74,6 +79,19 @@ class HttpServer:
         loop.add_reader(listener, self._accept, loop, listener)
         if self._sweeper is None:
             self._sweeper = loop.create_task(self._sweep())
+
+    def adopt(self, connected: socket.socket, begun: Begun | None = None) -> None:
+        """Serve a connection: one just accepted, or one that another process began."""
+        if len(self._connections) + len(self._arriving) >= self.limits.connections + self.limits.refusals:
+            connected.close()
+            return
+        begun = begun or Begun()
+        connected.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        line = self._ledger.open(connected, sent=begun.sent, received=begun.settled)
+        loop = asyncio.get_running_loop()
+        arriving = loop.create_task(loop.connect_accepted_socket(lambda: Connection(self, line, begun), connected))
+        self._arriving.add(arriving)
+        arriving.add_done_callback(self._arrived)
 
     async def drain(self, *, linger: float, limit: float = 30.0) -> None:
         """Stop accepting, let each open connection have its next answer with `Connection: close`, then close them all.
@@ -108,13 +126,7 @@ class HttpServer:
                 loop.remove_reader(listener)
                 loop.call_later(_ACCEPT_PAUSE, self._accept_again, loop, listener)
                 return
-            if len(self._connections) + len(self._arriving) >= self.limits.connections + self.limits.refusals:
-                accepted.close()
-                continue
-            accepted.setblocking(False)  # noqa: FBT003 - the standard library's signature
-            arriving = loop.create_task(loop.connect_accepted_socket(lambda: Connection(self), accepted))
-            self._arriving.add(arriving)
-            arriving.add_done_callback(self._arrived)
+            self.adopt(accepted)
 
     def _arrived(self, task: asyncio.Task[object]) -> None:
         self._arriving.discard(task)

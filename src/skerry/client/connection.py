@@ -59,6 +59,13 @@ def _over_socket(address: Address, seconds: float) -> socket.socket:
     return connected
 
 
+def set_timeouts(connected: socket.socket, seconds: float) -> None:
+    """From now on a call of the system that waits longer raises BlockingIOError."""
+    value = _timeval(seconds)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+
+
 def _timeval(seconds: float) -> bytes:
     """A timeout of zero would be none."""
     fraction, whole = math.modf(max(seconds, _SHORTEST))
@@ -117,9 +124,7 @@ class Connection:
         if seconds == self._seconds:
             return
         self._seconds = seconds
-        value = _timeval(seconds)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+        set_timeouts(self._socket, seconds)
 
     def _send(self, message: Message, until: float) -> None:
         """A server that refuses a request before all of it was sent closes the connection: its answer is there all the same."""

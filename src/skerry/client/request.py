@@ -19,7 +19,7 @@ from msgspec.json import Encoder
 
 from skerry.client.address import Address
 from skerry.errors import CallInvalid, InferenceRequestInvalid
-from skerry.oip import binary_codec, json_codec
+from skerry.oip import binary_codec, json_codec, slot
 from skerry.runtime.datatypes import BF16, NUMPY, Array, name_of
 
 Parameter = str | int | float | bool
@@ -137,22 +137,19 @@ class Requests:
         """Also: whether the next request with arrays like these begins with the same bytes and has the same size."""
         tensors = {name: as_tensor(name, value) for name, value in inputs.items()}
         tail = [_encode(tensor) if options.binary else None for tensor in tensors.values()]
-        body = _encoder.encode(
-            _Body(
-                id=request_id or UNSET,
-                inputs=[
-                    _described(name, tensor, data) for (name, tensor), data in zip(tensors.items(), tail, strict=True)
-                ],
-                outputs=[{"name": name, "parameters": {"binary_data": options.binary}} for name in options.outputs]
-                or UNSET,
-                parameters=_parameters(options),
-            )
-        )
+        body = _json(tensors, tail, options, request_id)
         parts = [part for part in tail if part is not None]
         rest = sum(map(_nbytes, parts))
         head = self._infer_head(options, len(body), rest) + body
         fixed = all(tensor.array is inputs[name] and tensor.datatype != "BYTES" for name, tensor in tensors.items())
         return Message([head, *parts], len(head) + rest), fixed
+
+    def slot(self, inputs: Mapping[str, Array], options: Options) -> Message:
+        """Asks for a slot in which requests like this one can be repeated (oip/slot.py)."""
+        tensors = {name: as_tensor(name, value) for name, value in inputs.items()}
+        body = _json(tensors, [tensor.array for tensor in tensors.values()], options, "")
+        path = model_path(options.model, options.version) + "/slot"
+        return self.post(path, body, "Connection: upgrade", f"Upgrade: {slot.PROTOCOL}")
 
     def _infer_head(self, options: Options, body: int, tail: int) -> bytes:
         kind = "application/json"
@@ -162,6 +159,19 @@ class Requests:
             lengths += f"Inference-Header-Content-Length: {body}\r\n"
         path = model_path(options.model, options.version) + "/infer"
         return f"POST {path} HTTP/1.1\r\n{self._fixed}Content-Type: {kind}\r\n{lengths}\r\n".encode("ascii")
+
+
+def _json(tensors: Mapping[str, Tensor], tail: Sequence[Buffer | None], options: Options, request_id: str) -> bytes:
+    """`tail` holds what goes behind the JSON, None for a tensor that goes into it."""
+    return _encoder.encode(
+        _Body(
+            id=request_id or UNSET,
+            inputs=[_described(name, tensor, data) for (name, tensor), data in zip(tensors.items(), tail, strict=True)],
+            outputs=[{"name": name, "parameters": {"binary_data": options.binary}} for name in options.outputs]
+            or UNSET,
+            parameters=_parameters(options),
+        )
+    )
 
 
 def model_path(model: str, version: str = "") -> str:

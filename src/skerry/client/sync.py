@@ -12,9 +12,11 @@ from typing import Any, Final, Self
 
 from skerry.client import address as addresses
 from skerry.client import paths
+from skerry.client.address import Scheme
 from skerry.client.answer import OK, Answers, Head, Result
 from skerry.client.connection import Connection, Stale
 from skerry.client.request import Message, Options, Parameter, Requests
+from skerry.client.slot_pool import SlotPool
 from skerry.errors import CallInvalid, CallTimedOut, ConnectionBroken
 from skerry.runtime.datatypes import Array
 
@@ -32,6 +34,8 @@ class Client:
       byte of an answer: by the protocol it may do so at any time between two requests, and infer changes nothing on the
       server. Not so with the parameter `sequence_id`, which makes a model remember. On a connection opened for the call
       nothing is sent twice.
+    - Over `shm://` a call without id, parameters and JSON, on tensors of fixed sizes, goes through memory shared with the
+      server (skerry-slot/1); any other call, and one the server has no slot for, goes over the same unix socket as HTTP.
     - Raises CallError: CallRefused (the server said no), ServerUnreachable, CallTimedOut, ConnectionBroken, AnswerNotUnderstood,
       CallInvalid (nothing was sent).
     """
@@ -53,6 +57,11 @@ class Client:
         self._requests = Requests(address=self._address, headers=headers or {})
         self._answers = Answers(url, max_bytes=max_answer_bytes)
         self._idle: deque[Connection] = deque()
+        self._slots = (
+            SlotPool(self._address, self._requests, self._answers, keep=keep)
+            if self._address.scheme is Scheme.SHM
+            else None
+        )
         self._process = os.getpid()
         self._closed = False
 
@@ -77,6 +86,10 @@ class Client:
             seconds=self._timeout if timeout is None else timeout,
             parameters=tuple(parameters.items()) if parameters else (),
         )
+        if self._slots is not None and not request_id:
+            result = self._slots.infer(inputs, options)
+            if result is not None:
+                return result
         message = self._requests.infer(inputs, options, request_id)
         head, body = self._exchange(message, options.seconds, repeat=not parameters or options.repeatable)
         return self._answers.result(head, body, options.outputs, request_id)
@@ -106,6 +119,8 @@ class Client:
         self._closed = True
         while self._idle:
             self._idle.pop().close()
+        if self._slots is not None:
+            self._slots.close()
 
     def __enter__(self) -> Self:
         return self

@@ -28,6 +28,7 @@ from skerry.serve.http.server import HttpServer
 from skerry.serve.scheduling.lanes import Turn
 from skerry.serve.scheduling.workers import WorkerPool
 from skerry.serve.served import Served
+from skerry.serve.shm.slots import Slots
 from skerry.wire.v1.runner import Acked, Command, Drain, Drained, Figures, Serving, Start
 
 _ACK_SECONDS: Final = 5.0
@@ -68,6 +69,7 @@ class ServingRunner:
                 connections=lambda: self._server.connections,
                 waiting=lambda: self._desk.waiting,
             ),
+            slots=Slots(self._desk),
         )
         self._server = HttpServer(self._endpoints.handle, now=clock.monotonic)
         self._probes = Probes(loaded, self._served, outcome.agreed, ask=self._desk.probe, clock=clock)

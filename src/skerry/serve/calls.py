@@ -15,7 +15,7 @@ from skerry.runtime.datatypes import Array
 class Call(Struct, kw_only=True, gc=False):
     """Transports derive their own, with what they need to read the request and to write its answer.
 
-    `decode` and `encode` may be called on any thread, once, and raise SkerryError. `finish` is called exactly once, on the
+    `decode` and `encode` may be called on any thread, and raise SkerryError; for a trial, more than once. `finish` is called exactly once, on the
     loop's thread; what a transport does not do there itself goes to `done`.
     """
 
@@ -24,6 +24,8 @@ class Call(Struct, kw_only=True, gc=False):
     heavy: bool = False  # takes long to read whatever its size: it is compressed, say
     deadline: float = 0.0  # monotonic seconds, 0 = none; the request's own timeout can only shorten it
     counted: bool = True  # False for what no client asked
+    pinned: bool = False  # only the version it was brought to may answer it: it names that one, say
+    volatile: bool = False  # its inputs lie in memory that is the client's again once it is answered
     not_finite: int = 0  # values JSON cannot carry and `encode` wrote as null
     done: Done | None = None
 

@@ -31,6 +31,11 @@ class Witness(Protocol):
         """Called after each answered request of a client; must be quick and must not raise."""
 
 
+class Divert(Protocol):
+    def __call__(self, served: Served, call: Call) -> bool:
+        """Whether someone else finishes the call. Quick, raises nothing; what it gives back comes again, pinned."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
     """`budget` is the latency budget in seconds, 0 = none; `queue` bounds what waits for the workers, per model."""
@@ -48,7 +53,8 @@ class Desk:
         self._around = around
         self._now = around.turn.now
         self._today = around.clock.now
-        self._witness = witness
+        self.witness = witness
+        self.divert: Divert | None = None  # while a canary answers a share of the requests
         self._reading = 0  # requests that are read on a worker
         self.lanes: dict[str, Lane] = {name: self._lane(served) for name, served in models.items()}
 
@@ -64,6 +70,8 @@ class Desk:
         """`call` is finished once, with `done` where that is given; nothing is raised."""
         if done is not None:
             call.done = done
+        if self.divert is not None and call.counted and not call.pinned and self.divert(served, call):
+            return
         try:
             if not served.ready:
                 self._settle(served, call, Refused(error=NotReady(name=served.signature.name)))
@@ -125,8 +133,8 @@ class Desk:
             times = (self._now() - call.received, outcome.queue, outcome.compute, outcome.codec, outcome.batch)
             counters.note(times, outcome.rows, self._today())
             counters.not_finite += call.not_finite
-            if self._witness is not None:
-                self._witness.answered(served, call, outcome)
+            if self.witness is not None:
+                self.witness.answered(served, call, outcome)
         elif status_of(outcome.error) < HTTPStatus.INTERNAL_SERVER_ERROR:
             counters.refusal(outcome.error.code)
         else:

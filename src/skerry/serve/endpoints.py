@@ -52,6 +52,7 @@ class _Infer(Struct, frozen=True, kw_only=True):
 
     served: Served
     wishes: Wishes
+    pinned: bool = False  # the path names a version
 
 
 class Endpoints:
@@ -131,7 +132,7 @@ class Endpoints:
     def _prepare(self, found: Route, head: Head) -> _Infer:
         served = self._served(found)
         try:
-            prepared = _Infer(served=served, wishes=wishes_of(head.headers))
+            prepared = _Infer(served=served, wishes=wishes_of(head.headers), pinned=bool(found.version))
         except SkerryError as error:
             served.counters.refusal(error.code)
             raise
@@ -140,4 +141,6 @@ class Endpoints:
 
     def _infer(self, prepared: _Infer, request: HttpRequest, reply: Reply) -> None:
         asked = call(request.body, prepared.wishes, received=request.received, reply=reply, limit=self._limit)
+        if prepared.pinned:
+            asked.pinned = True
         self._desk.ask(prepared.served, asked)

@@ -112,6 +112,7 @@ class GrpcService:
             received=incoming.received,
             deadline=incoming.deadline,
             size=len(parts.head),
+            pinned=bool(parts.version),
             message=incoming.message,
             parts=parts,
         )
@@ -127,6 +128,7 @@ class GrpcService:
             received=incoming.received,
             deadline=incoming.deadline,
             heavy=True,
+            pinned=bool(version),
             message=incoming.message,
             encoding=incoming.encoding,
             limit=self._limit,

@@ -155,7 +155,9 @@ class SlotConnection(asyncio.Protocol):
         self._busy = True
         self.deadline = _NEVER
         office = self._office
-        office.desk.ask(office.served, SlotCall(slot=self._slot, received=self._now(), answered=self._answered))
+        office.desk.ask(
+            office.served, SlotCall(slot=self._slot, received=self._now(), answered=self._answered, volatile=True)
+        )
 
     # --- answers
 

@@ -39,15 +39,15 @@ def _tensor(x: Array) -> dict[str, object]:
     return {"name": "input", "shape": list(x.shape), "datatype": "FP32"}
 
 
-def json_request(name: str, x: Array) -> Exchange:
-    # the id comes back: without one some servers make up another for every answer
-    body = {"id": "1", "inputs": [{**_tensor(x), "data": x.ravel().tolist()}]}
+def json_request(name: str, x: Array, **more: str) -> Exchange:
+    """`more` is for `id`, which comes back: without one MLServer and KServe make up another for every answer."""
+    body = {**more, "inputs": [{**_tensor(x), "data": x.ravel().tolist()}]}
     return Exchange(kind="http", request=_post(f"/v2/models/{name}/infer", _text(body)), read=_read_json)
 
 
-def binary_request(name: str, x: Array) -> Exchange:
+def binary_request(name: str, x: Array, **more: str) -> Exchange:
     body = {
-        "id": "1",
+        **more,
         "inputs": [{**_tensor(x), "parameters": {"binary_data_size": x.nbytes}}],
         "parameters": {"binary_data_output": True},
     }
@@ -69,8 +69,8 @@ def health_request(path: str) -> Exchange:
     return Exchange(kind="http", request=request, read=lambda _: np.empty(0))
 
 
-def grpc_request(name: str, x: Array, port: int) -> Exchange:
-    message = pb.ModelInferRequest(model_name=name, id="1", raw_input_contents=[x.tobytes()])
+def grpc_request(name: str, x: Array, port: int, **more: str) -> Exchange:
+    message = pb.ModelInferRequest(model_name=name, **more, raw_input_contents=[x.tobytes()])
     message.inputs.add(name="input", datatype="FP32", shape=x.shape)
     text = message.SerializeToString()
     headers = [

@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -139,6 +140,7 @@ class Ours(Server):
         tcp, unix = f"tcp:{self.runner.port}", f"unix:{self.runner.path}"
         return {
             "TCP binary": (messages.binary_request(name, x), tcp),
+            "TCP binary with an id": (messages.binary_request(name, x, id="1"), tcp),
             "TCP JSON": (messages.json_request(name, x), tcp),
             "unix binary": (messages.binary_request(name, x), unix),
             "gRPC": (messages.grpc_request(name, x, self.runner.port), tcp),
@@ -152,6 +154,7 @@ class Peer(Server):
     """A server of `benchmarks/peers/NAME/server.py` in its own virtual environment."""
 
     protocols: tuple[str, ...] = ("JSON",)
+    more: Mapping[str, str] = MappingProxyType({})
     health_path = "/v2/health/live"
 
     def __init__(self, model: Model, folder: Path, *, python: Path) -> None:
@@ -201,14 +204,14 @@ class Peer(Server):
         name, x = self.model.name, self.model.x
         match protocol:
             case "gRPC":
-                return messages.grpc_request(name, x, self._grpc), f"tcp:{self._grpc}"
+                return messages.grpc_request(name, x, self._grpc, **self.more), f"tcp:{self._grpc}"
             case "binary":
-                return messages.binary_request(name, x), f"tcp:{self._http}"
+                return messages.binary_request(name, x, **self.more), f"tcp:{self._http}"
             case _:
                 return self.json(x), f"tcp:{self._http}"
 
     def json(self, x: np.ndarray) -> Exchange:
-        return messages.json_request(self.model.name, x)
+        return messages.json_request(self.model.name, x, **self.more)
 
     def health(self) -> tuple[Exchange, str]:
         return messages.health_request(self.health_path), f"tcp:{self._http}"
@@ -220,11 +223,13 @@ class Peer(Server):
 class MlServer(Peer):
     name = "mlserver"
     protocols = ("JSON", "gRPC")
+    more = MappingProxyType({"id": "1"})
 
 
 class KServe(Peer):
     name = "kserve"
     protocols = ("gRPC", "JSON", "binary")
+    more = MappingProxyType({"id": "1"})
 
 
 class Triton(Peer):

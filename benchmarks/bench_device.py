@@ -44,7 +44,7 @@ def runner_rss(python: Path, folder: Path) -> tuple[float, float]:
     model = linear_classifier(inputs=64, hidden=3500)
     (folder / "model.onnx").write_bytes(model)
     bundle = write_bundle(folder / "bundle", model, {"x": np.ones((4, 64), np.float32)})
-    environment = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072", "PYTHONPATH": ""}
+    environment = {"MALLOC_ARENA_MAX": "1", "PYTHONPATH": ""}
     with listen() as listener, RunnerProcess(bundle, listener, python=str(python), env=environment).serve() as runner:
         ours = rss_mib(runner.pid)
     return ours, held_rss(python, ENGINE_FLOOR, str(folder / "model.onnx"))

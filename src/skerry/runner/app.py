@@ -75,6 +75,7 @@ class ServingRunner:
         self._probes = Probes(loaded, self._served, outcome.agreed, ask=self._desk.probe, clock=clock)
         self._results = results.ResultQueue(entropy.token(_EVENT_ID_BYTES).hex())
         self._window_began = clock.monotonic()
+        self._tidy = True  # what the last requests left was given back
         self._control: Control | None = None
         self._stop = asyncio.Event()
         self._gone = asyncio.Event()  # the agent, or our side of the channel
@@ -148,6 +149,11 @@ class ServingRunner:
 
     def _send_figures(self, seconds: float) -> None:
         window = self._served.counters.take_window()
+        if window.requests:
+            self._tidy = False
+        elif not self._tidy:  # the first quiet window after work
+            self._tidy = True
+            memory.give_back()
         latency = window.latency
         event = Figures(
             window_seconds=seconds,

@@ -25,7 +25,6 @@ _BACKLOG: Final = 512
 _ENVIRONMENT: Final = {
     "ORT_DISABLE_TELEMETRY": "1",
     "MALLOC_ARENA_MAX": "1",
-    "MALLOC_TRIM_THRESHOLD_": "131072",
 }
 """As agent/supervise/process.py sets it."""
 
@@ -51,7 +50,7 @@ class PrivateRunner:
         self._unix.listen(_BACKLOG)
         self._log = (folder / f"r{self.port}.log").open("w+b")
         self._control, theirs = socket.socketpair()
-        self._begun = time.monotonic()
+        self.begun = time.monotonic()
         self.took = 0.0
         passed = (theirs.fileno(), self._listener.fileno(), self._unix.fileno())
         self.process = subprocess.Popen(
@@ -89,7 +88,7 @@ class PrivateRunner:
         try:
             for line in self._events:
                 if self._settled(msgspec.json.decode(line, type=Event)):
-                    self.took = time.monotonic() - self._begun
+                    self.took = time.monotonic() - self.begun
                     return self
         except TimeoutError as error:
             self.stop()

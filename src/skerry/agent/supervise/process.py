@@ -24,8 +24,9 @@ from skerry.agent.state import UNREADABLE
 from skerry.agent.supervise import orphans
 from skerry.agent.supervise.box import Inherited
 from skerry.agent.update.contract import Launch
-from skerry.errors import RunnerFailed, SelfTestFailed
+from skerry.errors import RunnerFailed, SelfTestFailed, StorageError
 from skerry.wire.v1 import runner as wire
+from skerry.wire.v1.device import Trial
 
 _log = logging.getLogger(__name__)
 _event = msgspec.json.Decoder(wire.Event)
@@ -67,6 +68,7 @@ class Listeners:
 
     figures: Callable[[RunnerProcess, wire.Figures], None]
     result: Callable[[RunnerProcess, wire.Result], None]
+    counts: Callable[[RunnerProcess, wire.TrialCounts], None]
     ended: Callable[[RunnerProcess], None]
 
 
@@ -74,6 +76,7 @@ class RunnerProcess:
     def __init__(self, launch: Launch, inherited: Inherited, surroundings: Surroundings, listeners: Listeners) -> None:
         """Starts the process. Raises RunnerFailed when there is not even that."""
         self.launch = launch
+        self.private_path = inherited.private_path
         self._timing = surroundings.timing
         self._listeners = listeners
         self._changed = threading.Condition()
@@ -139,12 +142,33 @@ class RunnerProcess:
         """Returns when it accepts connections. Raises RunnerFailed; the process is gone then."""
         if routes is not None:
             self._send(routes)
-        self._send(wire.Serve())
+        self._serve(wire.Serve())
+
+    def serve_privately(self) -> None:
+        """Only at `private_path`. Raises StorageError where there is none, RunnerFailed as `serve` does."""
+        if not self.private_path:
+            raise StorageError(path="run", problem="there is no place for a unix socket, which a trial needs")
+        self._serve(wire.Serve(private=True))
+
+    def _serve(self, command: wire.Serve) -> None:
+        with self._changed:
+            self._serving = False
+        self._send(command)
         with self._changed:
             self._changed.wait_for(lambda: self._serving or self._over, self._timing.serve)
         if not self._serving or self._over:
             self.kill()
             raise RunnerFailed(workload=self.launch.workload, problem=self.problem)
+
+    def rest(self) -> None:
+        """Accept nothing more, finish what is there, stay loaded: `serve` wakes it up."""
+        self._send(wire.Rest())
+
+    def begin_trial(self, path: str, version: str, trial: Trial) -> None:
+        self._send(wire.BeginTrial(path=path, version=version, trial=trial))
+
+    def end_trial(self) -> None:
+        self._send(wire.EndTrial())
 
     def acked(self, through: int) -> None:
         self._send(wire.Acked(through=through))
@@ -202,10 +226,14 @@ class RunnerProcess:
                 self._listeners.figures(self, event)
             case wire.Result():
                 self._listeners.result(self, event)
+            case wire.TrialCounts():
+                self._listeners.counts(self, event)
             case _:
                 self._note(event)
 
-    def _note(self, event: wire.Loaded | wire.SelfTested | wire.Serving | wire.Failed | wire.Drained) -> None:
+    def _note(
+        self, event: wire.Loaded | wire.SelfTested | wire.Serving | wire.Resting | wire.Failed | wire.Drained
+    ) -> None:
         with self._changed:
             match event:
                 case wire.Loaded():
@@ -217,6 +245,8 @@ class RunnerProcess:
                     self._serving = True
                 case wire.Failed():
                     self._failure = f"{event.code}: {event.message}"
+                case wire.Resting():
+                    _log.info("rests pid=%d workload=%s", self.pid, self.launch.workload)
                 case wire.Drained():
                     self.expected_to_end = True
             self._changed.notify_all()
@@ -286,7 +316,6 @@ def _environment(ours: Mapping[str, str], launch: Launch, inherited: Inherited, 
         **{name: ours[name] for name in _PASSED_ON if name in ours},
         "ORT_DISABLE_TELEMETRY": "1",
         "MALLOC_ARENA_MAX": "1",
-        "MALLOC_TRIM_THRESHOLD_": "131072",
         orphans.STATE_VARIABLE: str(state.resolve()),
         orphans.WORKLOAD_VARIABLE: launch.workload,
         orphans.DIGEST_VARIABLE: launch.digest,

@@ -2,17 +2,26 @@
 """Model files made to end the process, or to make it read what it should not: refused when they are loaded, with SKY-1002."""
 
 import random
+from pathlib import Path
 
 import flatbuffers
+import msgspec
 import numpy as np
+import onnx
 import pytest
 from ai_edge_litert import schema_py_generated as tfl
+from onnx import TensorProto, helper
 
-from contracts.engine import litert_models
+from acceptance.runner_harness import write_bundle
+from contracts.engine import litert_models, models
 from contracts.engine.litert_models import Builder
-from skerry.errors import ModelFileError
-from skerry.runtime import litert_file
+from skerry.bundle.digest import digest_of
+from skerry.bundle.manifest import BundleConfig, File
+from skerry.errors import DigestMismatch, InputMissing, ManifestError, ModelFileError
+from skerry.runtime import litert_file, variant
+from skerry.runtime.engine import Nearby
 from skerry.runtime.litert import LiteRtEngine
+from skerry.runtime.onnx import OnnxEngine
 
 
 def altered(change):
@@ -165,3 +174,227 @@ def test_reading_damaged_litert_files_raises_nothing_but_a_refusal():
 def test_a_model_that_was_not_touched_loads():
     x = np.ones((1, 4), np.float32)
     assert LiteRtEngine.load(altered(lambda *_: None)).run({"x": x})["scores"].shape == (1, 3)
+
+
+# --- ONNX ----------------------------------------------------------------------------------------------------------------
+
+FLOAT = TensorProto.FLOAT
+
+
+def pairs(*names):
+    return [(name, FLOAT, ["N", 2]) for name in names]
+
+
+def node(kind, inputs, outputs, **attributes):
+    return helper.make_node(kind, inputs.split(), outputs.split(), **attributes)
+
+
+def weights_of(dims, data):
+    return TensorProto(name="w", data_type=FLOAT, dims=dims, raw_data=data)
+
+
+def with_opsets(*sets):
+    model = onnx.load_model_from_string(models.affine())
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(*each) for each in sets)
+    return model.SerializeToString()
+
+
+def of_ir_version(version):
+    model = onnx.load_model_from_string(models.affine())
+    model.ir_version = version
+    return model.SerializeToString()
+
+
+def with_sequence():
+    model = onnx.load_model_from_string(
+        models.build([node("SequenceAt", "s i", "y")], [("i", TensorProto.INT64, [])], pairs("y"))
+    )
+    model.graph.input.append(helper.make_tensor_sequence_value_info("s", FLOAT, ["N", 2]))
+    return model.SerializeToString()
+
+
+ONNX = {
+    "no operator set": (with_opsets(), "opset_import"),
+    "an operator set of the future": (with_opsets(("", 99)), "Opset 99"),
+    "an operator set twice": (with_opsets(("", 17), ("ai.onnx", 13)), "an operator set twice"),
+    "a format of the future": (of_ir_version(999), "IR version: 999"),
+    "a cycle": (
+        models.build([node("Add", "x b", "a"), node("Add", "x a", "b")], pairs("x"), pairs("b")),
+        "not acyclic",
+    ),
+    "a node that feeds itself": (models.build([node("Add", "x a", "a")], pairs("x"), pairs("a")), "not acyclic"),
+    "a name given twice": (
+        models.build([node("Abs", "x", "y"), node("Neg", "x", "y")], pairs("x"), pairs("y")),
+        "Duplicate definition of name",
+    ),
+    "an input twice": (models.build([node("Abs", "x", "y")], pairs("x", "x"), pairs("y")), "Duplicate definition-site"),
+    "an output twice": (models.build([node("Abs", "x", "y")], pairs("x"), pairs("y", "y")), "same name"),
+    "an output nothing computes": (models.build([node("Abs", "x", "y")], pairs("x"), pairs("z")), "does not exist"),
+    "an input nothing gives": (models.build([node("Add", "x q", "y")], pairs("x"), pairs("y")), "'q' is not"),
+    "an operator nobody has": (models.build([node("Nonsense", "x", "y")], pairs("x"), pairs("y")), "Nonsense"),
+    "an operator of somebody's": (
+        models.build([node("Abs", "x", "y", domain="com.example")], pairs("x"), pairs("y")),
+        "com.example",
+    ),
+    "no inputs": (
+        models.build([node("Constant", "", "y", value_floats=[1.0, 2.0])], [], [("y", FLOAT, [2])]),
+        "it has no inputs",
+    ),
+    "no outputs": (models.build([node("Abs", "x", "y")], pairs("x"), []), "it has no outputs"),
+    "weights shorter than their shape": (
+        models.build([node("Add", "x w", "y")], pairs("x"), pairs("y"), [weights_of([2], b"1234")]),
+        "not a usable model",
+    ),
+    "weights larger than memory": (
+        models.build([node("Add", "x w", "y")], pairs("x"), pairs("y"), [weights_of([2**40, 2**22], b"1234")]),
+        "not a usable model",
+    ),
+    "weights of a negative shape": (
+        models.build([node("Add", "x w", "y")], pairs("x"), pairs("y"), [weights_of([-2], bytes(8))]),
+        "not a usable model",
+    ),
+    "an input no request can carry": (with_sequence(), "which a request cannot carry"),
+    "nothing": (b"", "not an ONNX model"),
+}
+
+
+@pytest.mark.parametrize("attack", ONNX)
+def test_an_onnx_file_is_refused_when_it_is_loaded(attack):
+    data, reason = ONNX[attack]
+    with pytest.raises(ModelFileError) as caught:
+        OnnxEngine.load(data)
+    assert caught.value.code == "SKY-1002"
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_onnx_file_cut_anywhere_never_ends_the_process():
+    whole = models.classifier()
+    for size in range(0, len(whole), 3):
+        try:
+            OnnxEngine.load(whole[:size])
+        except ModelFileError:
+            continue
+
+
+# --- ONNX weights in other files -----------------------------------------------------------------------------------------
+
+
+def outlying(entries, *, declared=True):
+    """`affine`, its matrix in another file as the pairs `entries` say; and the matrix."""
+    model = onnx.load_model_from_string(models.affine())
+    weights = model.graph.initializer[0]
+    data = weights.raw_data
+    weights.ClearField("raw_data")
+    if declared:
+        weights.data_location = TensorProto.EXTERNAL
+    for key, value in entries:
+        weights.external_data.add(key=key, value=value)
+    return model.SerializeToString(), data
+
+
+def refuse(location):
+    raise AssertionError(f"{location} was read")
+
+
+def at(location):
+    return [("location", location)]
+
+
+OUTLYING = {
+    "above the folder": (at("../weights.bin"), "not a path below"),
+    "above by a detour": (at("a/../../weights.bin"), "not a path below"),
+    "absolute": (at("/etc/passwd"), "not a path below"),
+    "here, in a roundabout way": (at("./weights.bin"), "not a path below"),
+    "with a zero byte": (at("weights.bin\0.txt"), "not a path below"),
+    "with a backslash": (at("..\\weights.bin"), "not a path below"),
+    "an address in memory": (at("*/_ORT_MEM_ADDR_/*"), "not a path below"),
+    "without a name": (at(""), "not a path below"),
+    "no place at all": ([("offset", "0")], "does not say where"),
+    "two places": ([("location", "a"), ("location", "b")], "two 'location'"),
+    "a field nobody knows": ([("location", "a"), ("__class__", "b")], "an unknown '__class__'"),
+    "a negative offset": ([("location", "a"), ("offset", "-1")], "at '-1'"),
+    "an endless offset": ([("location", "a"), ("offset", "9" * 40)], "external data at"),
+    "an offset in other digits": ([("location", "a"), ("offset", "\u0663")], "external data at"),
+    "more bytes than its shape": ([("location", "a"), ("length", "4096")], "its shape needs 48"),
+}
+
+
+@pytest.mark.parametrize("attack", OUTLYING)
+def test_weights_at_a_place_that_is_none_are_refused_before_anything_is_read(attack):
+    entries, reason = OUTLYING[attack]
+    model, _ = outlying(entries)
+    with pytest.raises(ModelFileError) as caught:
+        OnnxEngine.load(model, nearby=Nearby(read=refuse))
+    assert reason in str(caught.value)
+
+
+def test_a_place_that_is_named_and_not_declared_is_refused():
+    model, _ = outlying(at("a"), declared=False)
+    with pytest.raises(ModelFileError, match="does not say that it is used"):
+        OnnxEngine.load(model, nearby=Nearby(read=refuse))
+
+
+def test_weights_beyond_the_end_of_their_file_are_refused():
+    model, data = outlying([("location", "w"), ("offset", "16")])
+    with pytest.raises(ModelFileError, match="beyond the end of w, which has 48 bytes"):
+        OnnxEngine.load(model, nearby=Nearby(read=lambda _: data))
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A bundle whose model has its weights beside it, and the folder it lies in."""
+    model, data = outlying(at("parts/w.bin"))
+    folder = write_bundle(tmp_path / "bundle", models.affine(), {"x": np.ones((2, 4), np.float32)})
+    config = msgspec.json.decode((folder / "skerry.json").read_bytes(), type=BundleConfig)
+    (folder / "parts").mkdir()
+    for path, content in (("model.onnx", model), ("parts/w.bin", data), ("parts/other.bin", data)):
+        (folder / path).write_bytes(content)
+    names = ("model.onnx", "parts/w.bin", "parts/other.bin", "self-test.npz")
+    files = tuple(
+        File(path=path, digest=digest_of(content), size=len(content), kind="weight")
+        for path, content in ((name, (folder / name).read_bytes()) for name in names)
+    )
+    used = msgspec.structs.replace(config.variants[0], files=("model.onnx", "parts/w.bin"))
+    write_config(folder, msgspec.structs.replace(config, files=files, variants=(used,)))
+    return folder
+
+
+def write_config(folder, config):
+    (folder / "skerry.json").write_bytes(msgspec.json.encode(config))
+
+
+def test_weights_the_manifest_names_are_loaded_and_answer(bundle):
+    loaded = variant.load(bundle, "fp32")
+    assert variant.self_test(loaded).passed
+
+
+def test_weights_of_the_bundle_that_are_not_the_variants_are_refused(bundle):
+    config = msgspec.json.decode((bundle / "skerry.json").read_bytes(), type=BundleConfig)
+    only = msgspec.structs.replace(config.variants[0], files=("model.onnx", "parts/other.bin"))
+    write_config(bundle, msgspec.structs.replace(config, variants=(only,)))
+    with pytest.raises(ManifestError, match=r"parts/w\.bin, which is not among its files"):
+        variant.load(bundle, "fp32")
+
+
+def test_weights_that_were_altered_are_refused(bundle):
+    (bundle / "parts" / "w.bin").write_bytes(bytes(48))
+    with pytest.raises(DigestMismatch):
+        variant.load(bundle, "fp32")
+
+
+def test_weights_that_are_not_there_are_refused(bundle):
+    (bundle / "parts" / "w.bin").unlink()
+    with pytest.raises(InputMissing):
+        variant.load(bundle, "fp32")
+
+
+@pytest.mark.parametrize("make", [Path.symlink_to, Path.hardlink_to], ids=["symlink", "hard link"])
+def test_a_link_to_somebody_elses_file_is_refused(bundle, tmp_path, make):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"s" * 48)
+    (bundle / "parts" / "w.bin").unlink()
+    make(bundle / "parts" / "w.bin", secret)
+    with pytest.raises(DigestMismatch):
+        variant.load(bundle, "fp32")

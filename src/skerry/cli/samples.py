@@ -18,7 +18,7 @@ import numpy as np
 from skerry.bundle.formats import NPZ_LIMIT
 from skerry.bundle.manifest import Io, TensorSpec
 from skerry.errors import InputMissing, ManifestError
-from skerry.runtime.datatypes import NUMPY, Array
+from skerry.runtime.datatypes import BF16, NUMPY, Array, narrow
 
 MADE_UP_COUNT: Final = 16
 MADE_UP_BYTES: Final = 2 * 1024 * 1024
@@ -53,7 +53,11 @@ def _as_declared(array: Array, spec: TensorSpec, path: Path) -> Array:
     if wanted == np.dtype(object):
         values = [value if isinstance(value, bytes) else str(value).encode() for value in array.ravel().tolist()]
         return np.array(values, dtype=object).reshape(array.shape)
+    if array.dtype == wanted:
+        return array
     if array.ndim and array.dtype.kind in "biuf":
+        if wanted == BF16 and array.dtype.kind == "f":
+            return narrow(array.astype(np.float32))
         with np.errstate(all="ignore"):  # what does not fit is found by casting back
             cast = array.astype(wanted)
             if array.dtype.kind == wanted.kind == "f" or np.array_equal(cast.astype(array.dtype), array):
@@ -90,6 +94,8 @@ def _made_up(spec: TensorSpec, count: int) -> Array:
     kind = NUMPY[spec.dtype]
     if kind.kind in "iu":
         return (np.floor(parts * (high - low + 1)) + low).clip(low, high).astype(kind).reshape(shape)
+    if kind == BF16:
+        return narrow((low + parts * (high - low)).astype(np.float32)).reshape(shape)
     return (low + parts * (high - low)).astype(kind).reshape(shape)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from msgspec.json import encode
 
 from skerry.bundle.manifest import Egress
-from skerry.runtime.datatypes import Array
+from skerry.runtime.datatypes import Array, widen
 from skerry.wire.v1.runner import Result
 
 Value = float | int | str | bool
@@ -37,7 +37,7 @@ def _value(value: object) -> Value:
 def declared(outputs: Mapping[str, Array], egress: Egress) -> dict[str, list[Value]]:
     """The outputs that may leave, flat; one with more than `max_values` values stays here."""
     return {
-        name: [_value(value) for value in outputs[name].ravel().tolist()]
+        name: [_value(value) for value in widen(outputs[name]).ravel().tolist()]
         for name in egress.results
         if name in outputs and outputs[name].size <= egress.max_values
     }

@@ -3,12 +3,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from skerry.bundle.manifest import Io
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nearby:
+    """What an engine may use beside the model file itself.
+
+    `read` gives the content of another file of the variant by its path relative to the model's folder, and raises ArtefactError
+    or InputMissing for one that does not belong to it. `cache` is a folder for what it derives from this model, `accelerator`
+    the one the variant was made for.
+    """
+
+    read: Callable[[str], bytes] | None = None
+    cache: Path | None = None
+    accelerator: str = ""
+
+
+ALONE: Final = Nearby()
+CPU_ONLY: Final = "cpu"
+"""The accelerator of a variant that is to run on none."""
 
 
 class Engine(Protocol):
@@ -21,6 +42,10 @@ class Engine(Protocol):
     @property
     def description(self) -> str:
         """Name and version of the engine, for people: `onnxruntime 1.31.1`."""
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the processor alone does the work; an accelerator's answers are held to the golden samples first."""
 
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
         """Every output, in the order of `io.outputs`, C-contiguous, owned by the caller.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol, cast
@@ -11,7 +11,7 @@ from typing import Final, Protocol, cast
 from skerry.bundle.manifest import Io
 from skerry.errors import InputMissing, ManifestError, MissingExtra, ModelFileError
 from skerry.runtime import litert_file
-from skerry.runtime.engine import Engine
+from skerry.runtime.engine import ALONE, Engine, Nearby
 
 ONNXRUNTIME: Final = "onnxruntime"
 LITERT: Final = "litert"
@@ -25,7 +25,7 @@ SUFFIXES: Final[Mapping[str, str]] = {ONNXRUNTIME: "onnx", LITERT: "tflite"}
 
 
 class _Opener(Protocol):
-    def load(self, model: bytes, *, name: str, path: str) -> Engine: ...
+    def load(self, model: bytes, *, name: str, path: str, nearby: Nearby) -> Engine: ...
 
 
 def opener(runtime: str) -> _Opener:
@@ -39,9 +39,9 @@ def opener(runtime: str) -> _Opener:
         raise MissingExtra(feature=f"the runtime {runtime}", extra=_EXTRAS[runtime]) from error
 
 
-def load(runtime: str, model: bytes, *, name: str, path: str) -> Engine:
-    """Raises MissingExtra, ManifestError, ModelFileError, MemoryError."""
-    return opener(runtime).load(model, name=name, path=path)
+def load(runtime: str, model: bytes, *, name: str, path: str, nearby: Nearby = ALONE) -> Engine:
+    """Raises MissingExtra, ManifestError, ModelFileError, MemoryError, and what `nearby.read` raises."""
+    return opener(runtime).load(model, name=name, path=path, nearby=nearby)
 
 
 def runtime_of(model: bytes) -> str:
@@ -59,11 +59,23 @@ def read_model(path: Path) -> bytes:
         raise ModelFileError(path=str(path), problem=error.strerror or str(error)) from error
 
 
+def reader(model: Path) -> Callable[[str], bytes]:
+    """Reads files beside a model that is not in a bundle. Raises InputMissing, ModelFileError, also for links."""
+
+    def read(location: str) -> bytes:
+        path = model.parent / location
+        if path.resolve() != model.parent.resolve() / location:
+            raise ModelFileError(path=str(path), problem="it is a link")
+        return read_model(path)
+
+    return read
+
+
 def inspect(path: Path) -> tuple[str, Io]:
     """Runtime, inputs and outputs of the model file at `path`. Raises InputMissing, ModelFileError, MissingExtra."""
     model = read_model(path)
     runtime = runtime_of(model)
-    engine = load(runtime, model, name=path.stem, path=str(path))
+    engine = load(runtime, model, name=path.stem, path=str(path), nearby=Nearby(read=reader(path)))
     try:
         return runtime, engine.io
     finally:

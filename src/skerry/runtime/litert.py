@@ -19,6 +19,7 @@ from skerry.bundle.manifest import Io
 from skerry.errors import InferenceFailed, ModelFileError
 from skerry.runtime import litert_file
 from skerry.runtime.datatypes import Array
+from skerry.runtime.engine import ALONE, Nearby
 from skerry.runtime.litert_file import Contents
 
 _REFUSALS: Final = (RuntimeError, ValueError, TypeError, KeyError, MemoryError, UnicodeError, SystemError)
@@ -127,9 +128,16 @@ class LiteRtEngine:
 
     @classmethod
     def load(
-        cls, model: bytes, *, name: str = "model", path: str = "model.tflite", settings: LiteRtSettings | None = None
+        cls,
+        model: bytes,
+        *,
+        name: str = "model",
+        path: str = "model.tflite",
+        nearby: Nearby = ALONE,
+        settings: LiteRtSettings | None = None,
     ) -> Self:
         """`name` appears in failures of a run, `path` in failures to load. Raises ModelFileError, MemoryError."""
+        del nearby  # a LiteRT file is complete in itself, and opening it costs next to nothing
         contents = litert_file.read(model, path=path)
         chosen = settings or LiteRtSettings()
         io = Io(
@@ -152,6 +160,10 @@ class LiteRtEngine:
     @property
     def description(self) -> str:
         return f"litert {_VERSION}"
+
+    @property
+    def on_cpu(self) -> bool:
+        return True
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         if inputs.keys() != set(self._inputs):

@@ -127,7 +127,9 @@ def _ports(side: str, indices: tuple[int, ...], tensors: list[_Tensor], named: d
     if len(set(names.values())) != len(names) or not all(names.values()):
         raise _Refused(f"two of its {side} have the same name, or one has none")
     for index in indices:
-        if tensors[index].kind not in NUMPY:
+        if (
+            tensors[index].kind not in NUMPY or tensors[index].kind == "BF16"
+        ):  # numpy has no name for it to hand it over
             raise _Refused(f"{names[index]} is of type {tensors[index].kind}, which a request cannot carry")
     return tuple(
         Port(spec=TensorSpec(name=names[index], dtype=tensors[index].kind, shape=tensors[index].shape), tensor=index)

@@ -12,21 +12,33 @@ import os
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 # Nothing may be imported before the line above.
-from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+import ctypes
+import hashlib
+import logging
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from skerry.bundle.manifest import Io, TensorSpec
-from skerry.errors import InferenceFailed, InferenceRequestInvalid, InputMissing, ModelFileError
+from skerry.errors import InferenceFailed, InferenceRequestInvalid, ModelFileError
 from skerry.runtime import onnx_file
-from skerry.runtime.datatypes import NUMPY, Array
+from skerry.runtime.datatypes import BF16, NUMPY, Array
+from skerry.runtime.derived import Derived, key_of
+from skerry.runtime.engine import ALONE, Nearby
+from skerry.runtime.onnx_providers import CPU, choose, plain
 
 onnxruntime.set_default_logger_severity(4)  # fatal only: every failure also arrives as an exception
+
+_log = logging.getLogger(__name__)
+_ONNX_BFLOAT16: Final = 16  # of TensorProto.DataType
 
 _DATATYPES: Final = {
     "tensor(bool)": "BOOL",
@@ -41,8 +53,13 @@ _DATATYPES: Final = {
     "tensor(float16)": "FP16",
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
+    "tensor(bfloat16)": "BF16",
     "tensor(string)": "BYTES",
 }
+
+_DECORATION: Final = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+ [^()]*\([^()]*\)(?: const)? ?"
+)
 
 # The binding's exceptions share no base of their own; bad_alloc arrives as MemoryError, the rest of C++ as RuntimeError.
 _REFUSALS: Final[tuple[type[Exception], ...]] = (
@@ -52,6 +69,7 @@ _REFUSALS: Final[tuple[type[Exception], ...]] = (
     TypeError,
     MemoryError,
     UnicodeError,
+    UserWarning,  # made an error where it is one: see _session
 )
 
 
@@ -78,20 +96,102 @@ def _options(settings: OnnxSettings) -> onnxruntime.SessionOptions:
     return options
 
 
-def _open(model: bytes, settings: OnnxSettings, path: str) -> onnxruntime.InferenceSession:
-    onnx_file.check(model, path=path)
+def _session(
+    model: bytes, options: onnxruntime.SessionOptions, providers: list[str], path: str
+) -> onnxruntime.InferenceSession:
     try:
-        session = onnxruntime.InferenceSession(model, _options(settings), providers=["CPUExecutionProvider"])
+        with warnings.catch_warnings():
+            # Of a provider that is not there the library only warns, and takes the processor.
+            warnings.simplefilter("error" if providers[0] != CPU else "ignore")
+            session = onnxruntime.InferenceSession(model, options, providers=providers)
     except _REFUSALS as error:
         if isinstance(error, MemoryError) or "bad_alloc" in str(error):
             raise MemoryError from error
         raise ModelFileError(path=path, problem=_first_line(error)) from error
+    session.disable_fallback()
     session._model_bytes = None  # noqa: SLF001 - kept by the library only to open it anew: once more the size of the file
     return session
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """A model file that was looked at, with the files it names."""
+
+    content: bytes
+    path: str
+    files: dict[str, bytes]
+
+    def open(self, settings: OnnxSettings, providers: list[str], *, write: Path | None = None) -> Any:  # noqa: ANN401 - untyped library
+        options = _options(settings)
+        if self.files:  # the library keeps pointers: the bytes outlive this call, and their lengths are their own
+            options.add_external_initializers_from_files_in_memory(
+                list(self.files), list(self.files.values()), [len(data) for data in self.files.values()]
+            )
+        if write is not None:
+            options.optimized_model_filepath = str(write)
+        return _session(self.content, options, providers, self.path)
+
+
+def _source(model: bytes, path: str, nearby: Nearby) -> _Source:
+    externals = onnx_file.check(model, path=path)
+    if externals and nearby.read is None:
+        raise ModelFileError(path=path, problem="its weights are in another file (external data), which is not at hand")
+    read = nearby.read or (lambda _: b"")
+    files = {location: read(location) for location in dict.fromkeys(each.location for each in externals)}
+    for each in externals:
+        if each.offset + each.size > len(files[each.location]):
+            raise ModelFileError(
+                path=path,
+                problem=f"the weights {each.tensor} lie beyond the end of {each.location}, which has "
+                f"{len(files[each.location])} bytes",
+            )
+    return _Source(content=model, path=path, files=files)
+
+
+def _open(source: _Source, settings: OnnxSettings, cache: Path | None) -> onnxruntime.InferenceSession:
+    """On the CPU. With a cache, what the library made of the model at the first load is opened at the next."""
+    if cache is None or not settings.optimise:
+        return source.open(settings, [CPU])
+    derived = Derived(cache)
+    key = key_of(
+        f"onnxruntime {onnxruntime.__version__}",
+        repr(settings),
+        *(hashlib.sha256(data).hexdigest() for data in (source.content, *source.files.values())),
+    )
+    ready = derived.read(key)
+    if ready is not None:
+        try:
+            return _session(ready, _options(replace(settings, optimise=False)), [CPU], source.path)
+        except ModelFileError as error:  # then the model itself is still there
+            _log.warning("derived model not used: %s", error)
+    opened: list[onnxruntime.InferenceSession] = []
+    with contextlib.suppress(ModelFileError):  # the folder may be the reason; if the model is, opening it anew says so
+        derived.write(key, lambda target: opened.append(source.open(settings, [CPU], write=target)))
+    return opened[0] if opened else source.open(settings, [CPU])
+
+
+def _start(
+    source: _Source, settings: OnnxSettings, nearby: Nearby, available: Sequence[str]
+) -> tuple[onnxruntime.InferenceSession, str]:
+    """A session on the first provider that takes the model, and what to tell about those that do not."""
+    choice = choose(available, nearby.accelerator)
+    problems = [f"{name} {reason}" for name, reason in choice.passed_over.items()]
+    for provider in choice.providers[:-1]:
+        try:
+            session = source.open(settings, [provider, CPU])
+        except ModelFileError as error:
+            problems.append(f"{plain(provider)} {error.fields['problem']}")
+            continue
+        if provider in session.get_providers():
+            return session, "; ".join(problems)
+        problems.append(f"{plain(provider)} did not start")
+    return _open(source, settings, nearby.cache), "; ".join(problems)
+
+
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Without the library's own numbers and places in its source."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return _DECORATION.sub("", line) or line
 
 
 def _spec(node: onnxruntime.NodeArg, path: str) -> TensorSpec:
@@ -105,47 +205,47 @@ def _spec(node: onnxruntime.NodeArg, path: str) -> TensorSpec:
 def _io(session: onnxruntime.InferenceSession, path: str) -> Io:
     inputs = tuple(_spec(node, path) for node in session.get_inputs())
     outputs = tuple(_spec(node, path) for node in session.get_outputs())
-    if not outputs:
-        raise ModelFileError(path=path, problem="it has no outputs")
+    for side, specs in (("inputs", inputs), ("outputs", outputs)):
+        if not specs:
+            raise ModelFileError(path=path, problem=f"it has no {side}")
+        if len({spec.name for spec in specs}) != len(specs):
+            raise ModelFileError(path=path, problem=f"two of its {side} have the same name")
     return Io(inputs=inputs, outputs=outputs)
 
 
-def read_model(path: Path) -> bytes:
-    """Raises InputMissing, or ModelFileError when there is a file that cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputMissing(path=str(path)) from error
-    except OSError as error:
-        raise ModelFileError(path=str(path), problem=error.strerror or str(error)) from error
-
-
-def inspect(path: Path) -> Io:
-    """Inputs and outputs of the model file at `path`. Raises InputMissing, ModelFileError."""
-    return _io(_open(read_model(path), OnnxSettings(optimise=False), str(path)), str(path))
-
-
 class OnnxEngine:
-    """The Engine contract over one onnxruntime session on the CPU."""
+    """The Engine contract over one onnxruntime session."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, io: Io, name: str) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, io: Io, name: str, notes: str = "") -> None:
         self._session = session
         self._name = name
         self._io = io
+        self._notes = notes
         self._output_names = [spec.name for spec in io.outputs]
         self._text_inputs = frozenset(spec.name for spec in io.inputs if spec.dtype == "BYTES")
         self._text_outputs = frozenset(spec.name for spec in io.outputs if spec.dtype == "BYTES")
+        self._halves = any(spec.dtype == "BF16" for spec in (*io.inputs, *io.outputs))
+        self.provider = plain(session.get_providers()[0])
 
     @classmethod
     def load(
-        cls, model: bytes, *, name: str = "model", path: str = "model.onnx", settings: OnnxSettings | None = None
+        cls,
+        model: bytes,
+        *,
+        name: str = "model",
+        path: str = "model.onnx",
+        nearby: Nearby = ALONE,
+        settings: OnnxSettings | None = None,
+        available: Sequence[str] | None = None,
     ) -> Self:
-        """`name` appears in failures of a run, `path` in failures to load.
+        """`name` appears in failures of a run, `path` in failures to load; `available` providers: those of this machine.
 
-        Raises ModelFileError, MemoryError when the model does not fit.
+        Raises ModelFileError, MemoryError when the model does not fit, and what `nearby.read` raises.
         """
-        session = _open(model, settings or OnnxSettings(), path)
-        return cls(session, _io(session, path), name)
+        source = _source(model, path, nearby)
+        found = onnxruntime.get_available_providers() if available is None else available
+        session, notes = _start(source, settings or OnnxSettings(), nearby, found)
+        return cls(session, _io(session, path), name, notes)
 
     @property
     def io(self) -> Io:
@@ -153,7 +253,14 @@ class OnnxEngine:
 
     @property
     def description(self) -> str:
-        return f"onnxruntime {onnxruntime.__version__}"
+        text = f"onnxruntime {onnxruntime.__version__}"
+        if self.provider != "CPU" or self._notes:
+            text += f" on {self.provider}" + (f" ({self._notes})" if self._notes else "")
+        return text
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.provider == plain(CPU)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         session = self._session
@@ -162,7 +269,10 @@ class OnnxEngine:
         try:
             feed = self._as_text(inputs) if self._text_inputs else dict(inputs)
             # The inner session skips checks of the feed that the codec has already made.
-            values = session._sess.run(self._output_names, feed, None)  # noqa: SLF001 - 1.5 us of 30 on a small model
+            if self._halves:
+                values = self._run_values(session, feed)
+            else:
+                values = session._sess.run(self._output_names, feed, None)  # noqa: SLF001 - 1.5 us of 30 on a small model
         except _REFUSALS as error:
             raise InferenceFailed(name=self._name, problem=_first_line(error)) from error
         answer = dict(zip(self._output_names, values, strict=True))
@@ -170,6 +280,11 @@ class OnnxEngine:
 
     def close(self) -> None:
         self._session = None
+
+    def _run_values(self, session: onnxruntime.InferenceSession, feed: dict[str, Array]) -> list[Array]:
+        """Through the library's own values: numpy has no BF16 to hand over."""
+        given = {name: _value(array) for name, array in feed.items()}
+        return [_array(value) for value in session.run_with_ort_values(self._output_names, given)]
 
     def _as_text(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Strings go in as `str`: onnxruntime would turn `bytes` into their repr."""
@@ -190,3 +305,20 @@ class OnnxEngine:
                 array.shape
             )
         return outputs
+
+
+def _value(array: Array) -> onnxruntime.OrtValue:
+    """A BF16 without a copy: `array` must outlive it."""
+    if array.dtype != BF16:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+    bits = np.ascontiguousarray(array).view("<u2").reshape(array.shape)
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, _ONNX_BFLOAT16)
+
+
+def _array(value: onnxruntime.OrtValue) -> Array:
+    if value.element_type() != _ONNX_BFLOAT16:
+        held: Array = value.numpy()
+        return held
+    size = value.tensor_size_in_bytes()
+    data = ctypes.string_at(value.data_ptr(), size) if size else b""
+    return np.frombuffer(bytearray(data), BF16).reshape(value.shape())

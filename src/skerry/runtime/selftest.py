@@ -22,7 +22,7 @@ from numpy.lib import format as npy
 
 from skerry.bundle.manifest import TensorSpec, Tolerance
 from skerry.errors import InferenceFailed, InferenceRequestInvalid, ManifestError
-from skerry.runtime.datatypes import NUMPY, Array, fits, name_of
+from skerry.runtime.datatypes import NUMPY, Array, fits, name_of, widen
 from skerry.runtime.engine import Engine
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the first date a zip can hold; a real one would change the digest
@@ -208,6 +208,7 @@ def agrees(actual: Array, expected: Array, tolerance: Tolerance) -> bool:
     """Whether one answer is as close to its golden one as `tolerance` asks. NaN agrees with NaN, an infinity with itself."""
     if actual.shape != expected.shape or actual.dtype != expected.dtype:
         return False
+    actual, expected = widen(actual), widen(expected)
     if actual.dtype.kind != "f":
         return bool(np.array_equal(actual, expected))
     if tolerance.top1 and actual.size:

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from time import perf_counter
 
 from skerry.bundle.manifest import BundleConfig, Io, TensorSpec, Variant
 from skerry.errors import ManifestError
 from skerry.runtime import bundle_dir, engines, memory, selftest
 from skerry.runtime.costs import BATCH, Costs, measure
-from skerry.runtime.engine import Engine
+from skerry.runtime.engine import CPU_ONLY, Engine, Nearby
 from skerry.runtime.selftest import Samples, SelfTestOutcome
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +33,18 @@ class LoadedVariant:
     samples_file: bytes
 
 
-def load(folder: Path, variant_name: str, *, config_digest: str = "") -> LoadedVariant:
-    """Raises ArtefactError or InputMissing for what is wrong with the bundle, InferenceFailed when the warm-up fails."""
+def load(folder: Path, variant_name: str, *, config_digest: str = "", cache: Path | None = None) -> LoadedVariant:
+    """`cache` is a folder for what the engine derives from this bundle's models.
+
+    Raises ArtefactError or InputMissing for what is wrong with the bundle, InferenceFailed when the warm-up fails.
+    """
     begun = perf_counter()
     config = bundle_dir.read_config(folder, config_digest)
     variant = bundle_dir.find_variant(config, variant_name)
-    model = bundle_dir.read_file(folder, config, variant.model)
-    engine = engines.load(variant.runtime, model, name=config.name, path=variant.model)
-    _same_tensors(engine.io, config.io)
     samples_file = bundle_dir.read_file(folder, config, config.self_test.file)
     samples = selftest.decode_samples(samples_file)
+    engine = _open(folder, config, variant, cache, samples_file)
+    _same_tensors(engine.io, config.io)
     costs = measure(engine, [selftest.feed(samples, at, engine) for at in range(min(samples.count, BATCH))])
     memory.give_back()
     return LoadedVariant(
@@ -51,6 +57,34 @@ def load(folder: Path, variant_name: str, *, config_digest: str = "") -> LoadedV
         samples=samples,
         samples_file=samples_file,
     )
+
+
+def _open(folder: Path, config: BundleConfig, variant: Variant, cache: Path | None, samples_file: bytes) -> Engine:
+    """An accelerator that does not answer as the golden samples say is not used, and the engine's description says so."""
+    model = bundle_dir.read_file(folder, config, variant.model)
+    nearby = Nearby(read=_reader(folder, config, variant), cache=cache, accelerator=variant.needs.accelerator)
+    engine = engines.load(variant.runtime, model, name=config.name, path=variant.model, nearby=nearby)
+    if engine.on_cpu:
+        return engine
+    outcome = selftest.run_selftest(engine, samples_file, variant.tolerance)
+    if outcome.passed:
+        return engine
+    _log.warning("not used: %s: %s", engine.description, outcome.problem)
+    engine.close()
+    plain = replace(nearby, accelerator=CPU_ONLY)
+    return engines.load(variant.runtime, model, name=config.name, path=variant.model, nearby=plain)
+
+
+def _reader(folder: Path, config: BundleConfig, variant: Variant) -> Callable[[str], bytes]:
+    """Reads files of `variant` by their paths relative to its model's folder: no other file of the bundle, none outside."""
+
+    def read(location: str) -> bytes:
+        path = str(PurePosixPath(variant.model).parent / location)
+        if path not in variant.files:
+            raise ManifestError(problem=f"variant {variant.name} uses {path}, which is not among its files")
+        return bundle_dir.read_file(folder, config, path)
+
+    return read
 
 
 def _same_tensors(actual: Io, declared: Io) -> None:

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from contracts.engine.models import affine, affine_answer, build, classifier, identity
+from contracts.engine.models import affine, affine_answer, build, classifier
 from skerry.errors import InputMissing, ModelFileError
-from skerry.runtime.onnx import OnnxEngine, OnnxSettings, inspect
+from skerry.runtime.datatypes import BF16, narrow, widen
+from skerry.runtime.derived import Derived
+from skerry.runtime.engine import Nearby
+from skerry.runtime.engines import inspect
+from skerry.runtime.onnx import OnnxEngine, OnnxSettings
 
 X = np.ones((2, 4), np.float32)
 
@@ -21,7 +26,7 @@ def outside(tensor):
 def test_inspect_reads_names_datatypes_and_shapes(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(classifier())
-    assert inspect(path) == OnnxEngine.load(classifier()).io
+    assert inspect(path) == ("onnxruntime", OnnxEngine.load(classifier()).io)
 
 
 def test_inspect_of_no_file_and_of_a_folder(tmp_path):
@@ -36,7 +41,7 @@ def test_external_weights_are_refused_before_any_file_is_read(tmp_path, monkeypa
     outside(model.graph.initializer[0])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights.bin").write_bytes(bytes(48))
-    with pytest.raises(ModelFileError, match="external data"):
+    with pytest.raises(ModelFileError, match=r"external data|says it has"):
         OnnxEngine.load(model.SerializeToString(), path="m.onnx")
 
 
@@ -93,9 +98,119 @@ def test_an_unknown_operator_is_refused_in_one_line():
     assert "\n" not in str(caught.value)
 
 
-def test_bf16_at_the_edge_is_refused_with_its_name():
-    with pytest.raises(ModelFileError, match=r"x is a tensor\(bfloat16\)"):
-        OnnxEngine.load(identity(TensorProto.BFLOAT16))
+def test_bf16_is_computed_with_and_given_back():
+    twice = build(
+        [
+            helper.make_node("Cast", ["x"], ["wide"], to=TensorProto.FLOAT),
+            helper.make_node("Add", ["wide", "wide"], ["sum"]),
+            helper.make_node("Cast", ["sum"], ["y"], to=TensorProto.BFLOAT16),
+        ],
+        [("x", TensorProto.BFLOAT16, ["N", 2])],
+        [("y", TensorProto.BFLOAT16, ["N", 2]), ("sum", TensorProto.FLOAT, ["N", 2])],
+    )
+    engine = OnnxEngine.load(twice)
+    x = np.array([[1.5, -2.0], [0.25, np.inf]], np.float32)
+    answer = engine.run({"x": narrow(x)})
+    assert answer["y"].dtype == BF16
+    np.testing.assert_array_equal(widen(answer["y"]), x + x)
+    np.testing.assert_array_equal(answer["sum"], x + x)
+    assert engine.run({"x": narrow(x[:0])})["y"].shape == (0, 2)
+
+
+def outlying(**entries):
+    """`affine` with its matrix W in another file, as `entries` say."""
+    model = onnx.load_model_from_string(affine())
+    weights = model.graph.initializer[0]
+    data = weights.raw_data
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": "weights.bin", **entries}.items():
+        weights.external_data.add(key=key, value=value)
+    return model.SerializeToString(), data
+
+
+def test_weights_beside_the_model_are_taken_from_who_may_read_them():
+    model, data = outlying(offset="16", length="48")
+    asked = []
+
+    def read(location):
+        asked.append(location)
+        return bytes(16) + data
+
+    engine = OnnxEngine.load(model, nearby=Nearby(read=read))
+    np.testing.assert_array_equal(engine.run({"x": X})["scores"], affine_answer(X))
+    assert asked == ["weights.bin"]
+
+
+def test_a_derived_model_answers_the_same_and_saves_the_work(tmp_path):
+    nearby = Nearby(cache=tmp_path)
+    first = OnnxEngine.load(classifier(), nearby=nearby).run({"x": X})
+    (file,) = tmp_path.iterdir()
+    written = file.stat().st_mtime_ns
+    again = OnnxEngine.load(classifier(), nearby=nearby).run({"x": X})
+    assert {name: value.tolist() for name, value in first.items()} == {
+        name: value.tolist() for name, value in again.items()
+    }
+    assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == [written]
+
+
+def test_a_derived_model_of_another_model_is_never_used(tmp_path):
+    nearby = Nearby(cache=tmp_path)
+    OnnxEngine.load(affine(), nearby=nearby)
+    answer = OnnxEngine.load(affine(bias=1.0), nearby=nearby).run({"x": X})["scores"]
+    np.testing.assert_array_equal(answer, affine_answer(X, bias=1.0))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], lambda data: data[:-8] + b"\xff" + data[-7:], lambda _: b""]
+)
+def test_a_damaged_derived_model_is_made_again(tmp_path, damage):
+    nearby = Nearby(cache=tmp_path)
+    OnnxEngine.load(affine(), nearby=nearby)
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    np.testing.assert_array_equal(OnnxEngine.load(affine(), nearby=nearby).run({"x": X})["scores"], affine_answer(X))
+    assert file.read_bytes() == whole
+
+
+def test_no_folder_for_derived_models_is_no_reason_not_to_load(tmp_path):
+    engine = OnnxEngine.load(affine(), nearby=Nearby(cache=tmp_path / "none"))
+    np.testing.assert_array_equal(engine.run({"x": X})["scores"], affine_answer(X))
+
+
+def test_derived_files_are_bounded(tmp_path):
+    derived = Derived(tmp_path)
+
+    def keep(number):
+        def derive(path):
+            path.write_bytes(b"%d" % number)
+
+        derived.write(f"{number}", derive)
+
+    for number in range(7):
+        keep(number)
+    assert len(list(tmp_path.iterdir())) == 4
+    assert derived.read("0") is None
+    assert derived.read("6") == b"6"
+
+
+def test_what_fails_to_be_derived_leaves_nothing(tmp_path):
+    def fail(path):
+        path.write_bytes(b"half")
+        raise ModelFileError(path="m", problem="no")
+
+    with pytest.raises(ModelFileError):
+        Derived(tmp_path).write("k", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_provider_that_does_not_start_is_told_and_the_processor_works():
+    engine = OnnxEngine.load(affine(), available=["CUDAExecutionProvider", "CPUExecutionProvider"])
+    np.testing.assert_array_equal(engine.run({"x": X})["scores"], affine_answer(X))
+    assert engine.on_cpu
+    assert " on CPU (CUDA " in engine.description
 
 
 @pytest.mark.parametrize("settings", [OnnxSettings(threads=2), OnnxSettings(arena=True), OnnxSettings(optimise=False)])

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -17,6 +16,7 @@ from skerry.effects import Clock, Entropy
 from skerry.oip.messages import ModelSignature
 from skerry.runner import results
 from skerry.runner.control import BlockingControl, Control
+from skerry.runner.entrances import Entrances
 from skerry.runner.probes import Probes
 from skerry.runtime import memory
 from skerry.runtime.selftest import SelfTestOutcome
@@ -24,12 +24,11 @@ from skerry.runtime.variant import LoadedVariant
 from skerry.serve.calls import Answered, Call
 from skerry.serve.desk import Desk, Surroundings
 from skerry.serve.endpoints import Endpoints, Gauges
-from skerry.serve.http.server import HttpServer
 from skerry.serve.scheduling.lanes import Turn
 from skerry.serve.scheduling.workers import WorkerPool
 from skerry.serve.served import Served
 from skerry.serve.shm.slots import Slots
-from skerry.wire.v1.runner import Acked, Command, Drain, Drained, Figures, Serving, Start
+from skerry.wire.v1.runner import Acked, Command, Drain, Drained, Figures, Routes, Serving, Start
 
 _ACK_SECONDS: Final = 5.0
 _DRAIN_SECONDS: Final = 12.0
@@ -57,7 +56,7 @@ class ServingRunner:
         around = Surroundings(
             clock=clock,
             pool=self._workers,
-            turn=Turn(now=clock.monotonic, soon=loop.call_soon, alone=lambda: self._server.connections == 1),
+            turn=Turn(now=clock.monotonic, soon=loop.call_soon, alone=lambda: self._entrances.connections == 1),
             budget=(loaded.config.latency_budget_ms or 0.0) / 1000,
         )
         self._desk = Desk({loaded.config.name: self._served}, around, self if loaded.config.egress.results else None)
@@ -66,12 +65,12 @@ class ServingRunner:
             version=__version__,
             gauges=Gauges(
                 resident_bytes=memory.resident_bytes,
-                connections=lambda: self._server.connections,
+                connections=lambda: self._entrances.connections,
                 waiting=lambda: self._desk.waiting,
             ),
             slots=Slots(self._desk),
         )
-        self._server = HttpServer(self._endpoints.handle, now=clock.monotonic)
+        self._entrances = Entrances(start, self._endpoints.handle, now=clock.monotonic)
         self._probes = Probes(loaded, self._served, outcome.agreed, ask=self._desk.probe, clock=clock)
         self._results = results.ResultQueue(entropy.token(_EVENT_ID_BYTES).hex())
         self._window_began = clock.monotonic()
@@ -91,7 +90,7 @@ class ServingRunner:
             sock=blocking.socket.dup(),  # the loop closes its own; should it end by a defect, the agent is still told
         )
         self._control = control
-        await self._server.start(_listener(self._start.listen_fd))
+        await self._entrances.open()
         control.send(Serving(pid=os.getpid()))
         _logger.info(
             "serving %s %s: %s",
@@ -107,7 +106,7 @@ class ServingRunner:
                 group.create_task(_every(self._start.probe_seconds, self._probes.tick)),
             ]
             await self._stop.wait()
-            await self._server.drain(linger=self._start.linger_seconds, limit=_DRAIN_SECONDS)
+            await self._entrances.drain(linger=self._start.linger_seconds, limit=_DRAIN_SECONDS)
             for task in tasks:
                 task.cancel()
         await self._hand_over(control)
@@ -134,6 +133,8 @@ class ServingRunner:
             case Acked():
                 self._results.acknowledge(command.through)
                 self._settle_results()
+            case Routes():
+                self._entrances.routes(command)
             case _:
                 _logger.warning("command %s makes no sense while serving", type(command).__name__)
 
@@ -203,12 +204,6 @@ async def _within(event: asyncio.Event, seconds: float) -> None:
 def _signature(loaded: LoadedVariant) -> ModelSignature:
     config = loaded.config
     return ModelSignature(name=config.name, version=config.version, variant=loaded.variant.name, io=loaded.io)
-
-
-def _listener(fd: int) -> socket.socket:
-    listener = socket.socket(fileno=fd)
-    listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
-    return listener
 
 
 def _usable_cpus() -> int:

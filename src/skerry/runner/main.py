@@ -21,7 +21,7 @@ from skerry.runner.control import BadCommand, BlockingControl
 from skerry.runtime import memory, variant
 from skerry.runtime.selftest import SelfTestOutcome
 from skerry.runtime.variant import LoadedVariant
-from skerry.wire.v1.runner import Drain, Drained, Failed, Loaded, SelfTested, Serve, Start
+from skerry.wire.v1.runner import Command, Drain, Drained, Failed, Loaded, Routes, SelfTested, Serve, Start
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
@@ -90,7 +90,7 @@ def _failed(control: BlockingControl, error: SkerryError, code: Exit) -> Exit:
 def _run(control: BlockingControl, start: Start) -> Exit:
     memory.limit(start.memory_limit_mib)
     report = _enter_sandbox(start)
-    loaded = variant.load(Path(start.bundle_dir), start.variant, config_digest=start.config_digest, cache=_cache(start))
+    loaded = variant.load(Path(start.bundle_dir), start.variant, config_digest=start.config_digest)
     control.send(
         Loaded(
             load_ms=loaded.load_ms,
@@ -113,10 +113,6 @@ def _run(control: BlockingControl, start: Start) -> Exit:
     return _wait(control, start, loaded, outcome)
 
 
-def _cache(start: Start) -> Path | None:
-    return Path(start.cache_dir) if start.cache_dir else None
-
-
 def _enter_sandbox(start: Start) -> sandbox.Report:
     """Before the first byte of the model is looked at."""
     if not start.sandbox:
@@ -124,7 +120,7 @@ def _enter_sandbox(start: Start) -> sandbox.Report:
     else:
         report = sandbox.enter(
             bundle=Path(start.bundle_dir),
-            cache=_cache(start),
+            cache=Path(start.cache_dir) if start.cache_dir else None,
             shared_memory=start.shared_memory,
         )
     _logger.info("sandbox of %s: %s", start.workload, report)
@@ -134,6 +130,10 @@ def _enter_sandbox(start: Start) -> sandbox.Report:
 def _wait(control: BlockingControl, start: Start, loaded: LoadedVariant, outcome: SelfTestOutcome) -> Exit:
     """Serve when told. An agent that ends or drains before has decided not to use this runner."""
     command = control.receive()
+    early: list[Command] = []
+    while isinstance(command, Routes):  # for when it serves
+        early.append(command)
+        command = control.receive()
     match command:
         case None:
             return Exit.DONE
@@ -141,6 +141,7 @@ def _wait(control: BlockingControl, start: Start, loaded: LoadedVariant, outcome
             control.send(Drained())
             return Exit.DONE
         case Serve():
+            control.early[:0] = early
             memory.settle_objects()
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(_serve(control, start, loaded, outcome))

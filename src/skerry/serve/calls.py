@@ -29,6 +29,11 @@ class Call(Struct, kw_only=True, gc=False):
     not_finite: int = 0  # values JSON cannot carry and `encode` wrote as null
     done: Done | None = None
 
+    @property
+    def weight(self) -> int:
+        """Bytes that live as long as the call does."""
+        return self.size
+
     def decode(self, model: ModelSignature) -> InferRequest:
         raise NotImplementedError
 

@@ -40,6 +40,10 @@ class HttpCall(Call, kw_only=True, gc=False):
     reply: Reply
     limit: int = BODY_LIMIT
 
+    @property
+    def weight(self) -> int:
+        return len(self.body)
+
     def decode(self, model: ModelSignature) -> InferRequest:
         wishes = self.wishes
         body = self.body

@@ -90,7 +90,7 @@ def _failed(control: BlockingControl, error: SkerryError, code: Exit) -> Exit:
 def _run(control: BlockingControl, start: Start) -> Exit:
     memory.limit(start.memory_limit_mib)
     report = _enter_sandbox(start)
-    loaded = variant.load(Path(start.bundle_dir), start.variant, config_digest=start.config_digest)
+    loaded = variant.load(Path(start.bundle_dir), start.variant, config_digest=start.config_digest, cache=_cache(start))
     control.send(
         Loaded(
             load_ms=loaded.load_ms,
@@ -113,6 +113,10 @@ def _run(control: BlockingControl, start: Start) -> Exit:
     return _wait(control, start, loaded, outcome)
 
 
+def _cache(start: Start) -> Path | None:
+    return Path(start.cache_dir) if start.cache_dir else None
+
+
 def _enter_sandbox(start: Start) -> sandbox.Report:
     """Before the first byte of the model is looked at."""
     if not start.sandbox:
@@ -120,7 +124,7 @@ def _enter_sandbox(start: Start) -> sandbox.Report:
     else:
         report = sandbox.enter(
             bundle=Path(start.bundle_dir),
-            cache=Path(start.cache_dir) if start.cache_dir else None,
+            cache=_cache(start),
             shared_memory=start.shared_memory,
         )
     _logger.info("sandbox of %s: %s", start.workload, report)

@@ -35,6 +35,10 @@ _NO_SLOTS: Final = frozenset(
 )
 
 
+Asked = tuple[str, str, tuple[str, ...], float]
+"""Model, version, outputs, seconds."""
+
+
 class SlotPool:
     """Threads may share it."""
 
@@ -48,7 +52,7 @@ class SlotPool:
         self._process = os.getpid()
         self._closed = False
 
-    def infer(self, inputs: Mapping[str, Array], options: Options) -> Result | None:
+    def infer(self, inputs: Mapping[str, Array], asked: Asked) -> Result | None:
         """None when the call has to go another way."""
         if self._closed:
             raise CallInvalid(problem="the client is closed")
@@ -56,22 +60,22 @@ class SlotPool:
             self._process = os.getpid()
             self._end()
         key = (
-            options,
+            asked,
             *[(name, value.dtype, value.shape) for name, value in inputs.items() if type(value) is np.ndarray],
         )
         idle = self._kinds.get(key)
         if idle is None:
-            if options.parameters or not options.binary or len(key) <= len(inputs) or not _fixed(inputs):
-                return None  # `key` is short of what is no array
+            if len(key) <= len(inputs) or not _fixed(inputs):  # `key` is short of what is no array
+                return None
             idle = self._kind(key)
         try:
             slot = idle.pop()
         except IndexError:
-            return self._in_new(key, idle, inputs, options)
+            return self._in_new(key, idle, inputs, asked)
         try:
             return self._over(slot, idle, inputs)
         except Stale:  # ended between two calls, as a connection may be: the request is sent once more
-            return self._in_new(key, idle, inputs, options)
+            return self._in_new(key, idle, inputs, asked)
 
     def close(self) -> None:
         self._closed = True
@@ -94,8 +98,10 @@ class SlotPool:
     def _in_new(self, key: object, idle: deque[Slot], inputs: Mapping[str, Array], options: Options) -> Result | None:
         if monotonic() < self._not_before.get(key, 0.0):
             return None
+        model, version, outputs, seconds = asked
+        options = Options(model=model, version=version, outputs=outputs, seconds=seconds)
         try:
-            slot = Slot(self._address, self._requests.slot(inputs, options), self._answers, options.seconds)
+            slot = Slot(self._address, self._requests.slot(inputs, options), self._answers, seconds)
         except CallRefused as refused:
             if refused.fields["status"] not in _NO_SLOTS:
                 raise

@@ -78,18 +78,20 @@ class Client:
         parameters: Mapping[str, Parameter] | None = None,
     ) -> Result:
         """`outputs` empty = all of them; `binary=False` sends and asks for JSON."""
+        seconds = self._timeout if timeout is None else timeout
+        as_bytes = self._binary if binary is None else binary
+        if self._slots is not None and as_bytes and not (request_id or parameters):
+            result = self._slots.infer(inputs, (model, version, tuple(outputs), seconds))
+            if result is not None:
+                return result
         options = Options(
             model=model,
             version=version,
             outputs=tuple(outputs),
-            binary=self._binary if binary is None else binary,
-            seconds=self._timeout if timeout is None else timeout,
+            binary=as_bytes,
+            seconds=seconds,
             parameters=tuple(parameters.items()) if parameters else (),
         )
-        if self._slots is not None and not request_id:
-            result = self._slots.infer(inputs, options)
-            if result is not None:
-                return result
         message = self._requests.infer(inputs, options, request_id)
         head, body = self._exchange(message, options.seconds, repeat=not parameters or options.repeatable)
         return self._answers.result(head, body, options.outputs, request_id)

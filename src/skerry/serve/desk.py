@@ -90,6 +90,27 @@ class Desk:
         call.counted = False
         self.ask(served, call, done)
 
+    def unattended(self, served: Served) -> bool:
+        """Whether whoever has a request may run it at once, on the loop's thread: cheap, nobody waits before it, nobody watches."""
+        lane = self.lanes[served.signature.name]
+        return (
+            self.witness is None and self.divert is None and served.ready and lane.placement.inline and not lane.waiting
+        )
+
+    def ran(self, served: Served, rows: int, times: tuple[float, float, float]) -> None:
+        """The books for a request that was run so and answered: received, begun and ended, in monotonic seconds."""
+        received, begun, ended = times
+        total = self._now() - received
+        served.counters.runs += 1
+        served.counters.note((total, 0.0, ended - begun, total - (ended - begun), 1), rows, self._today())
+
+    def refused(self, served: Served, error: SkerryError) -> None:
+        """The same for one that ended with `error`."""
+        if status_of(error) < HTTPStatus.INTERNAL_SERVER_ERROR:
+            served.counters.refusal(error.code)
+        else:
+            served.counters.failure(error.code)
+
     # --- inside
 
     def _lane(self, served: Served) -> Lane:
@@ -135,7 +156,5 @@ class Desk:
             counters.not_finite += call.not_finite
             if self.witness is not None:
                 self.witness.answered(served, call, outcome)
-        elif status_of(outcome.error) < HTTPStatus.INTERNAL_SERVER_ERROR:
-            counters.refusal(outcome.error.code)
         else:
-            counters.failure(outcome.error.code)
+            self.refused(served, outcome.error)

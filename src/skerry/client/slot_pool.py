@@ -95,7 +95,7 @@ class SlotPool:
             while idle:
                 idle.pop().close()
 
-    def _in_new(self, key: object, idle: deque[Slot], inputs: Mapping[str, Array], options: Options) -> Result | None:
+    def _in_new(self, key: object, idle: deque[Slot], inputs: Mapping[str, Array], asked: Asked) -> Result | None:
         if monotonic() < self._not_before.get(key, 0.0):
             return None
         model, version, outputs, seconds = asked

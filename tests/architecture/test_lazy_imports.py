@@ -13,6 +13,7 @@ ALLOWED = {
     "cli/main.py": {"skerry.cli.program"},  # help and version are answered before click is loaded
     "cli/world.py": {"skerry.effects.http"},  # urllib3 only for verbs that talk to a hub
     "cli/render.py": {"ruamel.yaml"},  # only for the form of output asked for
+    "cli/bench.py": {"rich.console", "rich.progress"},  # only on a terminal
     "cli/progress.py": {"rich.console", "rich.progress"},  # only on a terminal
     "cli/rollout_watch.py": {"rich.console", "rich.live", "rich.text"},  # only on a terminal
     "cli/describe.py": {"skerry.cli.describe_remote"},  # a file on disk needs no hub client

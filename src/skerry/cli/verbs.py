@@ -30,6 +30,7 @@ VERBS: dict[str, Verb] = {
         _verb("init", BUILD, "Write a project file skerry.yaml for a model"),
         _verb("pack", BUILD, "Pack a project into a bundle"),
         _verb("verify", BUILD, "Check a bundle: digests, manifest, evidence, licences"),
+        _verb("bench", BUILD, "Measure a bundle, a model file or a server; or two, paired"),
         _verb("keys", SHIP, "Make and look after the catalogue's keys"),
         _verb("push", SHIP, "Sign a bundle and put it into a hub's catalogue"),
         _verb("deploy", SHIP, "Roll a model out to a fleet, in stages, behind gates"),

@@ -16,6 +16,7 @@ _KIB: Final = 1024
 _PROC: Final = Path("/proc")
 _POWERCAP: Final = Path("/sys/class/powercap")
 _MICROJOULE: Final = 1e-6
+_LISTENS: Final = "0A"  # TCP_LISTEN of include/net/tcp_states.h
 _PACKAGE: Final = re.compile(r"intel-rapl:\d+")  # `intel-rapl:0:1` is a part of one and would count twice
 
 
@@ -109,21 +110,24 @@ def energy(folder: Path = _POWERCAP) -> float | None:
     return total if seen else None
 
 
-def listener_of(port: int, *, family: str = "tcp") -> int | None:
-    """The process of this user that listens on a TCP port of this machine, so that its CPU and memory can be read."""
-    inodes = {fields[9] for fields in _sockets(family) if fields[3] == "0A" and fields[1].endswith(f":{port:04X}")}
+def listener_of(port: int) -> int | None:
+    """The process of this user that serves a TCP port of this machine, so that its CPU and memory can be read."""
+    lines = [line.split() for table in ("tcp", "tcp6") for line in _read(_PROC / "net" / table).splitlines()[1:]]
+    return _holder({fields[9] for fields in lines if fields[3] == _LISTENS and fields[1].endswith(f":{port:04X}")})
+
+
+def unix_listener(path: str) -> int | None:
+    """The same for a unix socket."""
+    lines = [line.split() for line in _read(_PROC / "net" / "unix").splitlines()[1:]]
+    return _holder({fields[6] for fields in lines if fields[7:] == [path]})
+
+
+def _holder(inodes: set[str]) -> int | None:
+    """Who has one of these sockets open. An agent hands its listeners on: then it is the youngest that serves."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    if not wanted:
-        return None
-    for name in os.listdir(_PROC):  # noqa: PTH208 - names
-        if name.isdigit() and any(_target(link) in wanted for link in _entries(_PROC / name / "fd")):
-            return int(name)
-    return None
-
-
-def _sockets(family: str) -> Iterable[list[str]]:
-    for table in (family, f"{family}6"):
-        yield from (line.split() for line in _read(_PROC / "net" / table).splitlines()[1:])
+    names = sorted((int(name) for name in os.listdir(_PROC) if name.isdigit()), reverse=True)  # noqa: PTH208 - names
+    holders = (pid for pid in names if any(_target(link) in wanted for link in _entries(_PROC / str(pid) / "fd")))
+    return next(holders, None)
 
 
 def _target(link: Path) -> str:

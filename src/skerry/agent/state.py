@@ -54,6 +54,7 @@ class Layout:
         self.blobs = root / "blobs"
         self.partial = root / "partial"
         self.bundles = root / "bundles"
+        self.cache = root / "cache"
         self.logs = root / "logs"
         self.outbox = root / "outbox.db"
         self.status = root / "status.json"

@@ -161,6 +161,7 @@ class Store:
     def drop(self, digest: str) -> None:
         self._files.remove(self._marker_path(digest))
         self._files.remove_tree(self.folder(digest))
+        self._files.remove_tree(self._layout.cache / hex_of(digest))  # what its runners derived from it
 
     def _sweep(self, name: str) -> None:
         """A marker with the bundle it stands for, or a write that a crash cut short. What else there is, is not ours."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Final
 
 _log = logging.getLogger(__name__)
 _MAX_FILES: Final = 4
+_SPARE: Final = 256 * 1024 * 1024  # bytes left to others: a derived file is worth less than whatever else wants them
 _KEY_LENGTH: Final = 32
 _UNFINISHED: Final = ".new-"
 
@@ -50,24 +52,38 @@ class Derived:
         for path in self._files(f"{key}-"):
             with contextlib.suppress(OSError):
                 data = path.read_bytes()
-                if path.name == _name(key, data):
+                if path.name == f"{key}-{hashlib.sha256(data).hexdigest()}":
                     return data
             self._remove(path)
         return None
 
-    def write(self, key: str, derive: Callable[[Path], None]) -> None:
-        """Have `derive` write a file, and keep it; what it raises goes on. The oldest go when there are too many."""
+    def write(self, key: str, derive: Callable[[Path], None], *, size: int = 0) -> None:
+        """Have `derive` write a file of about `size` bytes, and keep it; what it raises goes on.
+
+        Nothing is done where space is short, and the oldest files go when there are too many.
+        """
+        if self._free() < size + _SPARE:
+            return
         unfinished = self._folder / f"{_UNFINISHED}{key}"
         self._remove(unfinished)
         try:
             derive(unfinished)
-            unfinished.replace(self._folder / _name(key, unfinished.read_bytes()))
+            with unfinished.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            unfinished.replace(self._folder / f"{key}-{digest}")
         except OSError as error:
             _log.warning("nothing kept for the next load: %s", error.strerror or error)
         finally:
             self._remove(unfinished)
         for path in self._files("")[:-_MAX_FILES]:
             self._remove(path)
+
+    def _free(self) -> int:
+        try:
+            system = os.statvfs(self._folder)
+        except OSError:
+            return 0
+        return system.f_bavail * system.f_frsize
 
     def _files(self, prefix: str) -> list[Path]:
         """The oldest first."""
@@ -81,7 +97,3 @@ class Derived:
     def _remove(path: Path) -> None:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
-
-
-def _name(key: str, data: bytes) -> str:
-    return f"{key}-{hashlib.sha256(data).hexdigest()}"

@@ -121,6 +121,10 @@ class _Source:
     path: str
     files: dict[str, bytes]
 
+    @property
+    def size(self) -> int:
+        return len(self.content) + sum(map(len, self.files.values()))
+
     def open(self, settings: OnnxSettings, providers: list[str], *, write: Path | None = None) -> Any:  # noqa: ANN401 - untyped library
         options = _options(settings)
         if self.files:  # the library keeps pointers: the bytes outlive this call, and their lengths are their own
@@ -166,7 +170,7 @@ def _open(source: _Source, settings: OnnxSettings, cache: Path | None) -> onnxru
             _log.warning("derived model not used: %s", error)
     opened: list[onnxruntime.InferenceSession] = []
     with contextlib.suppress(ModelFileError):  # the folder may be the reason; if the model is, opening it anew says so
-        derived.write(key, lambda target: opened.append(source.open(settings, [CPU], write=target)))
+        derived.write(key, lambda target: opened.append(source.open(settings, [CPU], write=target)), size=source.size)
     return opened[0] if opened else source.open(settings, [CPU])
 
 

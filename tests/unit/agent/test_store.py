@@ -96,6 +96,13 @@ def test_a_marker_that_cannot_be_read_or_is_anothers_makes_no_bundle(store, file
     assert store.flaw(BUNDLE, "fp32") == "it is not unpacked"
 
 
+def test_what_runners_derived_goes_with_the_bundle(store, files):
+    unpacked(store)
+    files.write(LAYOUT.cache / BUNDLE.removeprefix("sha256:") / "key-digest", b"derived")
+    store.drop(BUNDLE)
+    assert files.paths() == ()
+
+
 def test_collect_keeps_what_is_wanted_and_nothing_else(store, files):
     unpacked(store)
     store.receive(digest_of(b"other"), b"oth")

@@ -20,10 +20,11 @@ from pathlib import Path
 
 import msgspec
 
-from skerry.agent.state import UNREADABLE
+from skerry.agent.state import UNREADABLE, Layout
 from skerry.agent.supervise import orphans
 from skerry.agent.supervise.box import Inherited
 from skerry.agent.update.contract import Launch
+from skerry.bundle.digest import hex_of
 from skerry.errors import RunnerFailed, SelfTestFailed, StorageError
 from skerry.wire.v1 import runner as wire
 from skerry.wire.v1.device import Trial
@@ -108,6 +109,7 @@ class RunnerProcess:
                 probe_seconds=self._timing.probe,
                 linger_seconds=self._timing.linger,
                 sandbox=surroundings.sandbox,
+                cache_dir=_cache_folder(surroundings.state, launch.digest),
             )
         )
 
@@ -287,6 +289,17 @@ def _spawn(
     with contextlib.suppress(OSError):
         Path(f"/proc/{process.pid}/oom_score_adj").write_text(str(OOM_SCORE), "ascii")
     return process
+
+
+def _cache_folder(state: Path, digest: str) -> str:
+    """Made here, since the runner may make no folder; one per bundle, so that no model's code can touch another's."""
+    folder = Layout(state).cache / hex_of(digest)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        _log.warning("no cache for digest=%s error=%s", digest, error)
+        return ""
+    return str(folder)
 
 
 def _log_file(path: Path) -> contextlib.closing:  # type: ignore[type-arg]

@@ -41,7 +41,7 @@ def _depth(data: memoryview) -> int:
     return depth
 
 
-def decode_tensor(name: str, datatype: str, shape: tuple[int, ...], data: Raw) -> Array:
+def decode_tensor(name: str, datatype: str, shape: tuple[int, ...], data: Raw | bytes) -> Array:
     """`data` flat, or nested exactly as `shape`; `datatype` has a JSON form. Raises InferenceRequestInvalid."""
     view = memoryview(data)
     depth = _depth(view)
@@ -65,12 +65,11 @@ def _check_count(name: str, data: memoryview, count: int, shape: tuple[int, ...]
 
 def _array(values: list[Any], datatype: str) -> Array:
     if datatype == "FP32":
-        wide = np.array(values, np.float64)
-        with np.errstate(over="ignore"):
-            narrow = wide.astype(np.float32)
-        if np.isinf(narrow).any():  # JSON has no infinity, so it was a number too large
-            raise OverflowError("number out of range")
-        return narrow
+        try:
+            with np.errstate(over="raise"):  # JSON has no infinity, so what would become one was a number too large
+                return np.array(values, np.float32)
+        except FloatingPointError as error:
+            raise OverflowError("number out of range") from error
     if datatype == "BYTES":
         text = np.array(values, dtype=object)
         if not all(isinstance(value, str) for value in text.flat):  # numpy takes ragged lists of objects for objects

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from msgspec import UNSET, DecodeError, Raw
 from msgspec.json import Decoder, Encoder
+from msgspec.structs import replace
 
 from skerry.bundle.manifest import TensorSpec
 from skerry.errors import InferenceRequestInvalid
@@ -41,6 +42,7 @@ _MAX_PRIORITY: Final = 1 << 32
 _REMEMBERED: Final = 64  # heads of requests per model
 _MAX_REMEMBERED: Final = 2048  # bytes of one
 _SMALL: Final = 16 * 1024
+_DATA: Final = b'"data":'
 
 
 def _bad(problem: str) -> InferenceRequestInvalid:
@@ -52,7 +54,7 @@ def decode(body: bytes, header_length: int | None, model: ModelSignature) -> Inf
     if header_length == 0:
         return _raw(body, model)
     if header_length is None:
-        return _read(_plan(memoryview(body), None, model), b"", 0)
+        return _text(body, model)
     if header_length > len(body):
         raise _bad(f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes")
     head = body[:header_length]
@@ -62,6 +64,37 @@ def decode(body: bytes, header_length: int | None, model: ModelSignature) -> Inf
         plan = _plan(memoryview(head), tail, model)
         _remember(head, plan, model)
     return _read(plan, body, header_length)
+
+
+def _text(body: bytes, model: ModelSignature) -> InferRequest:
+    """All JSON. What stands around the numbers of an only tensor is remembered like the head of a binary request."""
+    numbers = _numbers(body)
+    if numbers is None or len(body) > _MAX_JSON:
+        return _read(_plan(memoryview(body), None, model), b"", 0)
+    around = b"\0".join((body[: numbers.start], body[numbers.stop :]))
+    plan = model.plans.get(around)
+    if plan is None:
+        plan = _plan(memoryview(body), None, model)
+        if len(plan.sources) == 1 and bytes(plan.sources[0].data) == body[numbers]:
+            bare = replace(plan, sources=(replace(plan.sources[0], data=Raw()),))  # or the whole body would stay
+            _remember(around, bare, model, only_tensor=True)
+        return _read(plan, b"", 0)
+    [source] = plan.sources
+    array = json_codec.decode_tensor(source.name, source.datatype, source.shape, body[numbers])
+    return InferRequest(
+        inputs={source.name: array}, wanted=plan.wanted, id=plan.id, timeout=plan.timeout, priority=plan.priority
+    )
+
+
+def _numbers(body: bytes) -> slice | None:
+    """Where the only `data` of a request stands, when it is a flat list of numbers; None whenever that is not plain to see."""
+    begin = body.find(_DATA) + len(_DATA)
+    if begin < len(_DATA) or body.find(_DATA, begin) >= 0:
+        return None
+    begin += body[begin : begin + 1] == b" "
+    end = body.find(b"]", begin) + 1
+    flat = body[begin : begin + 1] == b"[" and body.find(b"[", begin + 1, end) < 0 and body.find(b'"', begin, end) < 0
+    return slice(begin, end) if flat and end else None
 
 
 def _plan(text: memoryview, tail: int | None, model: ModelSignature) -> RequestPlan:
@@ -88,9 +121,10 @@ def plan_of(document: RequestBody, tail: int | None, model: ModelSignature) -> R
     )
 
 
-def _remember(head: bytes, plan: RequestPlan, model: ModelSignature) -> None:
+def _remember(head: bytes, plan: RequestPlan, model: ModelSignature, *, only_tensor: bool = False) -> None:
     """Only what the next request of that client is likely to say again: no values, no id of its own."""
-    if len(head) > _MAX_REMEMBERED or plan.id or any(source.size < 0 for source in plan.sources):
+    values = any(source.size < 0 for source in plan.sources) and not only_tensor
+    if len(head) > _MAX_REMEMBERED or plan.id or values:
         return
     if len(model.plans) >= _REMEMBERED:
         model.plans.clear()

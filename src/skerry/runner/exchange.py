@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import socket
+from array import array
 from collections.abc import Callable
 from typing import Final
 
@@ -45,7 +46,8 @@ class Outgoing:
             handed = _handed(begun, box=box)
             if handed.spilled and begun.request is not None:
                 descriptors.append(_spill(begun.request.body))
-            socket.send_fds(self._socket, [wire.encode(handed)], descriptors, 0, path)
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
+            self._socket.sendmsg([wire.encode(handed)], [rights], 0, path)  # socket.send_fds loses the address
         except OSError as error:
             _logger.debug("not handed over to %s: %s", path, error)
             return False

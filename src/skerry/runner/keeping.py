@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runner's side of the keeper (wire/v1/keeper.py): the agent gets a copy of every connection and reads our table.
 
-Costs a client's request two stores into shared memory, and a connection two short messages. Where the agent does not keep up
+Costs a client's request three stores into shared memory, and a connection two short messages. Where the agent does not keep up
 or is gone, connections have no copy: they work as well, until this process is killed.
 """
 
@@ -22,7 +22,7 @@ from skerry.wire.v1 import keeper as wire
 _logger = logging.getLogger(__name__)
 
 LINES: Final = 1280
-_WORDS: Final = 2  # of a line
+_WORDS: Final = 3  # of a line
 
 
 class _KeptLine(Line):
@@ -35,17 +35,15 @@ class _KeptLine(Line):
         self._connected = connected
         self._open = True
 
-    def settled(self, received: int, sent: int) -> None:
-        at = self._at
-        book = self._book
-        book[at] = sent  # first: a kill between the two stores makes an idle connection look busy, never the reverse
-        book[at + 1] = received
+    def promise(self, sent: int, received: int, *, long: bool) -> None:
+        at = (
+            self._at
+        )  # in this order: killed anywhere between, a connection that owes an answer is never taken for idle
+        self._book[at + 1] = sent | wire.LONG if long else sent
+        self._book[at + 2] = received
 
-    def long(self) -> None:
-        self._book[self._at] |= wire.LONG
-
-    def multiplexed(self) -> None:
-        self._book[self._at] |= wire.MULTIPLEXED
+    def kept(self, sent: int) -> None:
+        self._book[self._at] = sent
 
     def left(self) -> None:
         if self._open:
@@ -81,7 +79,8 @@ class Keeping:
             return NOWHERE
         number = self._free[0]
         line = _KeptLine(self, number, self._book, connected)
-        line.settled(received, sent)
+        line.kept(sent)
+        line.promise(sent, received, long=False)
         if not self._say(kind, number, connected.fileno()):
             return NOWHERE
         self._free.popleft()

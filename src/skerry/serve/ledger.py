@@ -12,14 +12,14 @@ import socket
 class Line:
     """One connection's. Counts are bytes since the connection began, in whatever process."""
 
-    def settled(self, received: int, sent: int) -> None:
-        """Nothing is owed to the client now."""
+    def promise(self, sent: int, received: int, *, long: bool) -> None:
+        """Before an answer is written: `sent` bytes in all with it, and then nothing is owed for the first `received`.
 
-    def long(self) -> None:
-        """An answer too long for one write begins; until `settled` it may have left in part."""
+        `received` 0: something will still be owed. `long`: it may need more than one write.
+        """
 
-    def multiplexed(self) -> None:
-        """From now on answers are under way at any time (HTTP/2)."""
+    def kept(self, sent: int) -> None:
+        """After it was written, as far as it is known to be whole."""
 
     def left(self) -> None:
         """Another process has the connection now; it stays open."""

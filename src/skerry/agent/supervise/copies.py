@@ -65,7 +65,9 @@ class Copies:
                 verdict = judge(noted, look(connection)) if noted is not None else Verdict.CLOSE
             except OSError:
                 verdict = Verdict.CLOSE
-            yield Copy(connection=connection, box=box, noted=noted or Noted(sent=0, received=0), verdict=verdict)
+            yield Copy(
+                connection=connection, box=box, noted=noted or Noted(kept=0, promised=0, received=0), verdict=verdict
+            )
 
     def close(self) -> None:
         for connection, _ in self._lines.values():

@@ -20,6 +20,7 @@ import resource
 import select
 import socket
 import threading
+from array import array
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
@@ -36,7 +37,7 @@ from skerry.wire.v1 import keeper as wire
 
 _log = logging.getLogger(__name__)
 
-PATIENCE: Final = 1.0
+PATIENCE: Final = 1.5
 _BATCH_SECONDS: Final = 0.01
 _TICK_SECONDS: Final = 0.25
 _RETRY_SECONDS: Final = 0.005
@@ -195,9 +196,10 @@ class Keeper:
         while waiting:
             copy = waiting[-1]
             noted = copy.noted
-            handed = wire.Handed(box=copy.box, received=noted.received, sent=noted.sent, settled=noted.received)
+            handed = wire.Handed(box=copy.box, received=noted.received, sent=noted.promised, settled=noted.received)
             try:
-                socket.send_fds(self._out, [wire.encode(handed)], [copy.connection.fileno()], 0, self._homes[workload])
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [copy.connection.fileno()]))
+                self._out.sendmsg([wire.encode(handed)], [rights], 0, self._homes[workload])
             except BlockingIOError:
                 self._homeless[workload] = waiting
                 return

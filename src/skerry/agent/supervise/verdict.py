@@ -32,12 +32,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Noted:
-    """A line of the runner's table."""
+    """A line of the runner's table: wire/v1/keeper.py."""
 
-    sent: int
+    kept: int
+    promised: int
     received: int
     long: bool = False
-    multiplexed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,23 +53,19 @@ class Seen:
 
 
 def judge(noted: Noted, seen: Seen) -> Verdict:
-    if not seen.open or noted.multiplexed:
+    if not seen.open:
         return Verdict.CLOSE
     if seen.consumed is None or seen.sent is None:
-        return Verdict.CLOSE if noted.long or seen.unread else Verdict.ANSWER
-    if seen.sent != noted.sent:
-        return Verdict.CLOSE
-    return Verdict.HAND_ON if seen.consumed == noted.received else Verdict.ANSWER
+        in_part = noted.long and noted.kept != noted.promised
+        return Verdict.CLOSE if in_part or seen.unread else Verdict.ANSWER
+    if seen.sent == noted.promised and seen.consumed == noted.received:
+        return Verdict.HAND_ON
+    return Verdict.ANSWER if seen.sent in {noted.promised, noted.kept} else Verdict.CLOSE
 
 
 def read_line(table: bytes | mmap.mmap, line: int) -> Noted:
-    sent, received = wire.LINE.unpack_from(table, line * wire.LINE.size)
-    return Noted(
-        sent=sent & wire.SENT_MASK,
-        received=received,
-        long=bool(sent & wire.LONG),
-        multiplexed=bool(sent & wire.MULTIPLEXED),
-    )
+    kept, promised, received = wire.LINE.unpack_from(table, line * wire.LINE.size)
+    return Noted(kept=kept, promised=promised & wire.COUNT, received=received, long=bool(promised & wire.LONG))
 
 
 def look(connection: socket.socket) -> Seen:

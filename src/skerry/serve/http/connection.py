@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
         self._lingering = False
         self._read_paused = False
         self._write_blocked = False
-        self._flushed = True  # as far as known
+        self._long = False  # the last answer may need more than one write
         self._held = 0  # this connection's share of what the host holds
         self._unsent = 0  # bytes of answers the client had not taken when its deadline was set
         self._fault: HttpResponse | None = None
@@ -410,19 +410,15 @@ class Connection(asyncio.Protocol):
             response = refused
         more = bool(self._waiting) or self._fault is not None or (self._since is not None and not self._finished)
         last = not request.head.keep_alive or ((self._draining or self._finished) and not more)
+        self._settled = 0 if more else self._received
         self._write(response, head_only=request.head.method == "HEAD", last=last, old=request.head.old)
         if last:
             self._linger()
         else:
             self._set_deadline()
-            if not more and (self._flushed or self._flush_is_over()):
-                self._settled = self._received
-                self._line.settled(self._received, self._sent)
+            if not self._long or (self._transport is not None and not self._transport.get_write_buffer_size()):
+                self._line.kept(self._sent)
         self._pump()
-
-    def _flush_is_over(self) -> bool:
-        self._flushed = self._transport is not None and not self._transport.get_write_buffer_size()
-        return self._flushed
 
     def _switched(self, switching: Switching) -> HttpResponse | None:
         """Hand the connection over. Whatever else came in would belong to neither protocol, so there must be nothing."""
@@ -447,8 +443,9 @@ class Connection(asyncio.Protocol):
                 return
             if self._continue_due:
                 self._continue_due = False
+                self._note(len(_CONTINUE))
                 transport.write(_CONTINUE)
-                self._sent += len(_CONTINUE)
+                self._line.kept(self._sent)
         self._throttle(transport)
 
     def _throttle(self, transport: asyncio.Transport) -> None:
@@ -487,9 +484,8 @@ class Connection(asyncio.Protocol):
     def _note(self, size: int) -> None:
         """Before that many bytes are written."""
         self._sent += size
-        if size >= _JOIN_BELOW:
-            self._flushed = False
-            self._line.long()
+        self._long = size >= _JOIN_BELOW
+        self._line.promise(self._sent, self._settled, long=self._long)
 
     # --- ending
 

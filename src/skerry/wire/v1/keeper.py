@@ -8,8 +8,9 @@ Keeper (unix seqpacket socket, runner -> agent): one MESSAGE a packet, kind and 
     OPENED_BOX   + connection   the same, accepted on the address of the whole box
     CLOSED                      the connection is gone, the line free
 
-A line of the table says when nothing was owed to the client last: how many bytes had been sent to it, and how many received,
-since the connection began. What the kernel counted beyond that, the agent sees itself (`agent/supervise/verdict.py`).
+A line of the table counts bytes since the connection began: sent with every answer that was written, sent with the answer
+that is being written, and received when nothing will be owed after that one (0 = something will). The kernel counts too, and
+comparing tells the agent what happened up to the last instruction (`agent/supervise/verdict.py`).
 
 Exchange (unix datagram socket of a workload): a `Handed` as msgpack, with the connection and, when `spilled`, a memfd with
 the body of its request.
@@ -29,12 +30,9 @@ OPENED_BOX: Final = 2
 CLOSED: Final = 3
 MESSAGE: Final = Layout("<BI")
 
-LINE: Final = Layout(
-    "<QQ"
-)  # bytes sent and flags, bytes received; in the machine's own order on every machine we run on
-LONG: Final = 1 << 63  # an answer too long for one write is under way
-MULTIPLEXED: Final = 1 << 62  # HTTP/2: answers are under way at any time
-SENT_MASK: Final = MULTIPLEXED - 1
+LINE: Final = Layout("<QQQ")  # in the machine's own order on every machine we run on
+LONG: Final = 1 << 63  # with the second: the answer may need more than one write
+COUNT: Final = LONG - 1
 
 LARGEST_INLINE: Final = 48 * 1024
 """Larger bodies are spilled: a datagram has to fit into the smallest send buffer."""

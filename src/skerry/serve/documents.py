@@ -20,8 +20,8 @@ _NS: Final = 1_000_000_000
 Document = dict[str, Any]
 
 
-def server(version: str) -> Document:
-    return {"name": "skerry", "version": version, "extensions": list(EXTENSIONS)}
+def server(version: str, extensions: Iterable[str] = EXTENSIONS) -> Document:
+    return {"name": "skerry", "version": version, "extensions": list(extensions)}
 
 
 def metadata(served: Served) -> Document:

@@ -13,12 +13,16 @@ from msgspec.json import encode
 
 from skerry.errors import SkerryError, UnknownPath
 from skerry.observe.exposition import CONTENT_TYPE, render
+from skerry.oip.messages import EXTENSIONS
 from skerry.serve import documents
 from skerry.serve.desk import Desk
 from skerry.serve.http.call import BODY_LIMIT, Wishes, call, wishes_of
 from skerry.serve.http.message import Head, HttpRequest, HttpResponse, Reply, refusal
 from skerry.serve.http.routes import Endpoint, Route, route
 from skerry.serve.served import Served
+from skerry.serve.shm import region_endpoints
+from skerry.serve.shm.regional import with_regions
+from skerry.serve.shm.regions import Regions
 from skerry.serve.shm.slots import Slots
 
 
@@ -56,10 +60,17 @@ class _Infer(Struct, frozen=True, kw_only=True):
 
 
 class Endpoints:
-    """`limit` bounds a body once it is inflated; without `slots` none are offered."""
+    """`limit` bounds a body once it is inflated; without `slots` or `regions` none are offered."""
 
     def __init__(
-        self, desk: Desk, *, version: str, gauges: Gauges, limit: int = BODY_LIMIT, slots: Slots | None = None
+        self,
+        desk: Desk,
+        *,
+        version: str,
+        gauges: Gauges,
+        limit: int = BODY_LIMIT,
+        slots: Slots | None = None,
+        regions: Regions | None = None,
     ) -> None:
         self._desk = desk
         self._models = desk.models
@@ -67,6 +78,7 @@ class Endpoints:
         self._gauges = gauges
         self._limit = limit
         self._slots = slots
+        self._regions = regions
         self._documents = self._of_server()
 
     def handle(self, request: HttpRequest, reply: Reply) -> None:
@@ -75,6 +87,9 @@ class Endpoints:
         try:
             if isinstance(prepared, _Infer):
                 self._infer(prepared, request, reply)
+                return
+            if self._regions is not None and request.head.target.startswith(region_endpoints.PREFIXES):
+                reply(region_endpoints.handle(self._regions, request))
                 return
             found = route(request.head.method, request.head.target)
             if found.endpoint is Endpoint.INFER:
@@ -106,12 +121,15 @@ class Endpoints:
         return {
             Endpoint.LIVE: lambda: _json({"live": True}),
             Endpoint.READY: lambda: _readiness({}, ready=all(served.ready for served in models.values())),
-            Endpoint.SERVER: lambda: _json(documents.server(self._version)),
+            Endpoint.SERVER: lambda: _json(documents.server(self._version, self._extensions())),
             Endpoint.MODELS: lambda: _json({"models": list(models)}),
             Endpoint.INDEX: lambda: _json(documents.index(models.values())),
             Endpoint.ALL_STATS: lambda: _json(documents.statistics(models.values())),
             Endpoint.METRICS: self._metrics,
         }
+
+    def _extensions(self) -> list[str]:
+        return [*EXTENSIONS, *([region_endpoints.EXTENSION] if self._regions is not None else [])]
 
     def _metrics(self) -> HttpResponse:
         families = documents.metrics(
@@ -141,6 +159,8 @@ class Endpoints:
 
     def _infer(self, prepared: _Infer, request: HttpRequest, reply: Reply) -> None:
         asked = call(request.body, prepared.wishes, received=request.received, reply=reply, limit=self._limit)
+        if self._regions is not None:
+            asked = with_regions(asked, self._regions)
         if prepared.pinned:
             asked.pinned = True
         self._desk.ask(prepared.served, asked)

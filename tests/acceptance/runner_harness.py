@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -95,12 +95,13 @@ class RunnerProcess:
         *,
         env: dict[str, str] | None = None,
         python: Path | str = sys.executable,
+        program: Sequence[str] = ("-m", "skerry.runner"),
         **start,
     ) -> None:
         self.listener = listener
         self.control, theirs = socket.socketpair()
         self.process = subprocess.Popen(
-            [python, "-m", "skerry.runner", "--control-fd", str(theirs.fileno())],
+            [python, *program, "--control-fd", str(theirs.fileno())],
             pass_fds=(theirs.fileno(), listener.fileno()),
             env={**os.environ, **(env or {})},
             stdout=subprocess.DEVNULL,

@@ -68,3 +68,38 @@ class RunnerLost(ServeError):
 class ModelDown(ServeError):
     code = "SKY-6012"
     template = "no runner of {name} is up; it is being started again, ask again later"
+
+
+class MessageInvalid(ServeError):
+    code = "SKY-6013"
+    template = "not a valid HTTP/1.1 request: {problem}"
+
+
+class HeadTooLarge(ServeError):
+    code = "SKY-6014"
+    template = "the request's head, or what comes between its chunks, is too large"
+
+
+class TooSlow(ServeError):
+    code = "SKY-6015"
+    template = "the request took too long to arrive"
+
+
+class TooManyConnections(ServeError):
+    code = "SKY-6016"
+    template = "too many connections"
+
+
+class ExpectationUnmet(ServeError):
+    code = "SKY-6017"
+    template = "the only expectation met is 100-continue"
+
+
+class VersionUnsupported(ServeError):
+    code = "SKY-6018"
+    template = "HTTP/{version} is not spoken here, HTTP/1.1 is"
+
+
+class CodingUnsupported(ServeError):
+    code = "SKY-6019"
+    template = "the only transfer coding is chunked"

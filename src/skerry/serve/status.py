@@ -23,6 +23,13 @@ STATUS: Final[dict[type[errors.SkerryError], HTTPStatus]] = {
     errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
     errors.RunnerLost: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ModelDown: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.MessageInvalid: HTTPStatus.BAD_REQUEST,
+    errors.HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    errors.TooSlow: HTTPStatus.REQUEST_TIMEOUT,
+    errors.TooManyConnections: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ExpectationUnmet: HTTPStatus.EXPECTATION_FAILED,
+    errors.VersionUnsupported: HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+    errors.CodingUnsupported: HTTPStatus.NOT_IMPLEMENTED,
 }
 
 

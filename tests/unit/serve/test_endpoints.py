@@ -86,7 +86,7 @@ def test_config(rig):
         ("/v2/models/nobody/ready", 404),
         ("/v2/models/m/versions/9", 404),
         ("/v2/models/%ff", 400),
-        ("http://elsewhere/v2", 404),
+        ("ftp://elsewhere/v2", 404),
         ("/v2/repository/models/m/load", 404),
         ("/v2/models/" + "a" * 5000, 404),
     ],

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -54,6 +55,9 @@ _OF_MODEL: Final = {
     ("infer",): Endpoint.INFER,
     ("slot",): Endpoint.SLOT,
 }
+_ABSOLUTE: Final = re.compile(r"(?i:https?)://[^/]+(/.*)?", re.DOTALL)
+"""What is sent to proxies, and has to be understood by everyone: RFC 9112 section 3.2.2."""
+
 _POSTED: Final = frozenset({Endpoint.INFER, Endpoint.INDEX, Endpoint.SLOT})
 _MAX_SHOWN: Final = 200
 
@@ -73,7 +77,10 @@ def route(method: str, target: str) -> Route:
 
 def _find(path: str) -> Route:
     if not path.startswith("/"):
-        raise UnknownPath(path=path[:_MAX_SHOWN])
+        absolute = _ABSOLUTE.fullmatch(path)
+        if absolute is None:
+            raise UnknownPath(path=path[:_MAX_SHOWN])
+        path = absolute[1] or "/"
     parts = tuple(_decoded(part) for part in path[1:].split("/"))
     if parts in _FIXED:
         return Route(endpoint=_FIXED[parts])

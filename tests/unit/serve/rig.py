@@ -13,7 +13,8 @@ from skerry.runtime.costs import Costs
 from skerry.runtime.onnx import OnnxEngine
 from skerry.serve.desk import Desk, Surroundings
 from skerry.serve.endpoints import Endpoints, Gauges
-from skerry.serve.http.connection import Connection, Limits
+from skerry.serve.http.connection import Connection
+from skerry.serve.http.receiving import Limits
 from skerry.serve.scheduling.lanes import Turn
 from skerry.serve.served import Served
 from skerry.testing.clock import VirtualClock

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from skerry.serve.http.connection import Limits
+from skerry.serve.http.receiving import Limits
 from unit.serve.rig import Rig, post
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -278,7 +278,7 @@ def test_the_connection_above_the_limit_is_told_so():
     rig = Rig(limits=Limits(connections=1))
     rig.connect()
     [answer] = rig.take()
-    assert (answer.status, answer.json) == (503, {"error": "too many connections", "code": "SKY-6000"})
+    assert (answer.status, answer.json) == (503, {"error": "too many connections", "code": "SKY-6016"})
     assert rig.transport.eof
 
 

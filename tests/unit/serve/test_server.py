@@ -7,8 +7,8 @@ import time
 import pytest
 import uvloop
 
-from skerry.serve.http.connection import Limits
 from skerry.serve.http.message import HttpResponse
+from skerry.serve.http.receiving import Limits
 from skerry.serve.http.server import HttpServer
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"

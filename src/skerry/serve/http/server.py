@@ -9,8 +9,9 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from skerry.serve.http.connection import Begun, Connection, Limits
+from skerry.serve.http.connection import Begun, Connection
 from skerry.serve.http.message import Head, HttpRequest, Reply
+from skerry.serve.http.receiving import Limits
 from skerry.serve.ledger import Ledger
 
 _SWEEP_SECONDS = 1.0

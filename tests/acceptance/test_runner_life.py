@@ -324,9 +324,9 @@ def test_only_the_listening_socket_and_the_control_channel_are_open_and_nothing_
         runner.serve()
         open_files = [str(entry.readlink()) for entry in Path(f"/proc/{runner.pid}/fd").iterdir()]
         listening = str(Path(f"/proc/self/fd/{listener.fileno()}").readlink())
-        # Besides the two inherited sockets (one of them twice) only the loop's own pair, which wakes it for signals and workers.
+        # Besides the two inherited sockets (each of them twice) only the loop's own pair, which wakes it for signals and workers.
         assert listening in open_files
-        assert sum(name.startswith("socket:") for name in open_files) <= 5
+        assert sum(name.startswith("socket:") for name in open_files) <= 6
         files = [name for name in open_files if name.startswith("/") and not name.startswith("/dev/")]
         assert files == [f"/proc/{runner.pid}/statm"]
         runner.send(Drain())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from skerry.agent.act import Actor, Means
 from skerry.agent.opening import sweep
-from skerry.agent.reconcile import Soak
+from skerry.agent.reconcile import Soak, TrialSeen
 from skerry.agent.state import Layout, Records, WorkloadRecord
 from skerry.agent.store import Store
 from skerry.agent.transport import Backoff
@@ -24,7 +24,7 @@ from skerry.testing.files import Fate, MemoryFiles
 from skerry.testing.network import Answer, Request, ScriptedReply
 from skerry.trust.decision import Allowed, CatalogueEntry, ConfigFacts, Refused, decide_fetch, decide_install
 from skerry.trust.floors import Floors, raise_release
-from skerry.wire.v1.device import Assignment, BundleRef, Capabilities, WorkloadSpec, target_path
+from skerry.wire.v1.device import Assignment, BundleRef, Capabilities, KeepWarm, Trial, WorkloadSpec, target_path
 from support import bundles
 
 LAYOUT = Layout(Path("/device"))
@@ -153,6 +153,12 @@ class Runners:
         self._serving: dict[str, str] = {}
         self._staged: dict[str, str] = {}
         self._soak: dict[str, float] = {}
+        self._trial: dict[str, float] = {}
+        self._warm: dict[str, str] = {}
+        self.asked = 1000  # requests a version that is tried has seen, at once
+        self.trial_seen: dict[str, object] = {}  # what else is seen of it
+        self.trials_ended: list[str] = []  # with which reasons
+        self.brought_back = 0
         self.crashes: dict[str, int] = {}
         self.looping: set[str] = set()
         self.served: list[str] = []
@@ -162,6 +168,8 @@ class Runners:
         self._serving.clear()
         self._staged.clear()
         self._soak.clear()
+        self._trial.clear()
+        self._warm.clear()
         self.crashes.clear()
         self.looping.clear()
 
@@ -188,7 +196,37 @@ class Runners:
     def staged(self, workload: str) -> str:
         return self._staged.get(workload, "")
 
-    def promote(self, workload: str) -> None:
+    def begin_trial(self, workload: str, trial: Trial) -> None:
+        self._trial[workload] = self.clock.monotonic()
+
+    def end_trial(self, workload: str, *, reason: str = "", detail: str = "") -> None:
+        if self._trial.pop(workload, None) is not None:
+            self.trials_ended.append(reason)
+
+    def trial(self, workload: str) -> TrialSeen | None:
+        started = self._trial.get(workload)
+        if started is None:
+            return None
+        elapsed = self.clock.monotonic() - started
+        seen = {"elapsed": elapsed, "asked": self.asked, "compared": self.asked, "agreed": self.asked}
+        return TrialSeen(**{**seen, **self.trial_seen})  # type: ignore[arg-type]  # as a test wants it
+
+    def bring_back(self, workload: str, digest: str) -> bool:
+        if self._warm.get(workload) != digest:
+            return False
+        self._serving[workload] = self._warm.pop(workload)
+        self._soak.pop(workload, None)
+        self.crashes.pop(workload, None)
+        self.served.append(digest)
+        self.brought_back += 1
+        return True
+
+    def warmth(self, workload: str) -> str:
+        return "kept warm" if workload in self._warm else ""
+
+    def promote(self, workload: str, *, keep_warm: bool = False) -> None:
+        if keep_warm and self._serving.get(workload):
+            self._warm[workload] = self._serving[workload]
         self._serving[workload] = self._staged.pop(workload)
         self._soak.pop(workload, None)
         self.crashes.pop(workload, None)
@@ -200,6 +238,8 @@ class Runners:
 
     def stop(self, workload: str) -> None:
         self.discard(workload)
+        self._trial.pop(workload, None)
+        self._warm.pop(workload, None)
         self._serving.pop(workload, None)
         self._soak.pop(workload, None)
 
@@ -214,6 +254,7 @@ class Runners:
 
     def end_soak(self, workload: str) -> None:
         self._soak.pop(workload, None)
+        self._warm.pop(workload, None)
 
     def crash(self, workload: str) -> None:
         if self._serving.pop(workload, None):
@@ -292,7 +333,14 @@ class World:
             new_backoff=lambda: Backoff(Dice()),
         )
 
-    def assign(self, *refs: BundleRef, soak: float = 5.0, sequence: int | None = None) -> None:
+    def assign(
+        self,
+        *refs: BundleRef,
+        soak: float = 5.0,
+        sequence: int | None = None,
+        trial: Trial | None = None,
+        keep_warm: KeepWarm = KeepWarm.AUTO,
+    ) -> None:
         self.sequence = self.sequence + 1 if sequence is None else sequence
         self.assignment = Assignment(
             device_id="d",
@@ -300,7 +348,8 @@ class World:
             issued=self.clock.now(),
             expires=self.clock.now() + 1e6,
             workloads=tuple(
-                WorkloadSpec(name=f"w{number}", bundle=ref, soak_seconds=soak) for number, ref in enumerate(refs)
+                WorkloadSpec(name=f"w{number}", bundle=ref, soak_seconds=soak, trial=trial, keep_warm=keep_warm)
+                for number, ref in enumerate(refs)
             ),
         )
 

@@ -23,6 +23,7 @@ class FakeRunner:
         self.control = control
         self.buffer = b""
         self.draining = False
+        self.resting = False
         self.sent = 0
         self.acked = 0
         self.requests = 0
@@ -82,7 +83,8 @@ class FakeRunner:
         began = told = time.monotonic()
         watched: list[socket.socket] = [listening, self.control]
         while not self.draining:
-            ready, _, _ = select.select(watched, [], [], 0.02)
+            awake = [each for each in watched if each is not listening or not self.resting]
+            ready, _, _ = select.select(awake, [], [], 0.02)
             if self.control in ready:
                 watched = self.obey(watched)
             if listening in ready:
@@ -93,7 +95,7 @@ class FakeRunner:
             if now - told >= start["figures_seconds"]:
                 told = now
                 self.figures(start, labels)
-        while self.answer(listening, answer):
+        while not self.resting and self.answer(listening, answer):
             pass
         listening.close()
         if self.control in watched:
@@ -107,7 +109,14 @@ class FakeRunner:
                     self.draining = True
                 case "acked":
                     self.acked = command["through"]
+                case "rest":
+                    self.resting = True
+                    self.send(type="resting")
+                case "serve":
+                    self.resting = False
+                    self.send(type="serving", pid=os.getpid())
                 case "gone":
+                    self.draining = self.draining or self.resting
                     return [each for each in watched if each is not self.control]
                 case _:
                     pass

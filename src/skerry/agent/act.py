@@ -15,7 +15,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from skerry.agent.reconcile import Step, StepKind
-from skerry.agent.state import Phase, Records, Release, WorkloadRecord
+from skerry.agent.state import Phase, Records, Release, Undoing, WorkloadRecord
 from skerry.agent.store import Store
 from skerry.agent.update import progress
 from skerry.agent.update.contract import (
@@ -109,10 +109,10 @@ class Actor:
                 self._remove(step)
             case StepKind.REFUSE | StepKind.CONFIRM:
                 self._answer(step)
-            case StepKind.FETCH | StepKind.UNPACK | StepKind.SELF_TEST | StepKind.SWITCH | StepKind.SOAK:
-                return self._advance(step, Phase(step.kind.value), check_cancelled)
             case StepKind.COMMIT:
                 return self._advance(step, None, check_cancelled)
+            case _:
+                return self._advance(step, Phase(step.kind.value), check_cancelled)
         return True
 
     # --- forward ---
@@ -131,7 +131,7 @@ class Actor:
             work.run(context, holds)
         except StepFailed as no:
             if not self._means.stopping():  # else we took its runner away ourselves: nothing was learned of the bundle
-                self._take_back(context, no.reason, no.detail, remember=True)
+                self._take_back(context, Undoing(reason=no.reason, detail=no.detail))
             return False
         except StepRefused as no:
             self._refuse(context, step.sequence, no.reason, no.detail)
@@ -152,7 +152,8 @@ class Actor:
         if record.attempt is None:
             self._write(progress.began(record, spec, sequence=step.sequence, now=self._now()))
         elif phase is not None and (record.attempt.phase is not phase or phase is Phase.SELF_TEST):
-            self._write(progress.reached(record, phase, now=self._now(), boot=self._means.boot))
+            detail = self._means.runners.warmth(spec.name) if phase is Phase.SOAK else ""
+            self._write(progress.reached(record, phase, now=self._now(), boot=self._means.boot, detail=detail))
         if phase is Phase.SELF_TEST:
             self._listen(spec.name)
 
@@ -165,12 +166,13 @@ class Actor:
     # --- back ---
 
     def _undo(self, step: Step) -> None:
-        self._take_back(self._context(_spec(step)), step.reason, step.detail, remember=step.remember)
+        why = Undoing(reason=step.reason, detail=step.detail, remember=step.remember, rest=step.rest)
+        self._take_back(self._context(_spec(step)), why)
 
-    def _take_back(self, context: Context, reason: str, detail: str, *, remember: bool) -> None:
+    def _take_back(self, context: Context, why: Undoing) -> None:
         attempt = context.record.attempt
         if attempt is not None and attempt.undoing is None:
-            self._write(progress.undoing(context.record, reason=reason, detail=detail, remember=remember))
+            self._write(progress.undoing(context.record, why))
         self._revert(context)
         self._write(progress.undone(context.record, now=self._now()))
         self._collect()

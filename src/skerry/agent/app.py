@@ -38,17 +38,18 @@ from skerry.agent.state import Layout, Records, load_device
 from skerry.agent.store import Store
 from skerry.agent.supervise.doors import Ports, run_folder
 from skerry.agent.supervise.process import Surroundings
-from skerry.agent.supervise.supervisor import Outlets, Supervisor
+from skerry.agent.supervise.slot import Outlets
+from skerry.agent.supervise.supervisor import Supervisor
 from skerry.agent.telling import Teller
 from skerry.agent.transport import Backoff, HubRoad
 from skerry.agent.updating import Updater
 from skerry.effects.disk import DiskFiles
 from skerry.effects.http import UrllibHttp
 from skerry.effects.system import SystemClock, SystemEntropy
-from skerry.errors import SkerryError, StateDamaged
+from skerry.errors import DeviceError, SkerryError, StateDamaged
 from skerry.trust.catalogue import Catalogue, Source
 from skerry.trust.fetcher import HttpFetcher
-from skerry.wire.v1.report import FiguresReport
+from skerry.wire.v1.report import FiguresReport, TrialReport
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +123,12 @@ class Agent:
                 sandbox=config.sandbox,
                 timing=config.timing,
             ),
-            Outlets(result=self._writer.result, figures=self._on_figures, changed=self._wake.set),
+            Outlets(
+                result=self._writer.result,
+                figures=self._on_figures,
+                changed=self._wake.set,
+                trial=self._on_trial,
+            ),
             self._clock,
             ports=Ports(
                 host=config.listen_host,
@@ -295,6 +301,13 @@ class Agent:
 
     def _on_figures(self, report: FiguresReport) -> None:
         self._writer.figures(self._clock.now(), report)
+
+    def _on_trial(self, report: TrialReport) -> None:
+        """At once, not by way of the writer: the hub has to know of a trial before it hears what became of the update."""
+        try:
+            self._outbox.put([(self._clock.now(), report)])
+        except DeviceError as error:  # the device's own verdict stands without it
+            _log.error("trial not reported error=%s", error)
 
     # --- parts ---
 

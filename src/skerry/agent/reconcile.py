@@ -7,8 +7,8 @@ Rules, in the order they are applied to each workload:
 3.  a machine that keeps rebooting while a bundle is being activated undoes that bundle;
 4.  a committed version in a crash loop gives way to the version before it, for good;
 5.  a committed version that does not run is started, whatever the hub says or does not say;
-6.  an attempt goes on from the phase it had reached, before it serves only while an assignment is in force; a soak is
-    judged on the device;
+6.  an attempt goes on from the phase it had reached, before it serves only while an assignment is in force; a trial and a
+    soak are judged on the device;
 7.  an assigned bundle that failed here once is refused for ever, one that trust refused until the hub assigns anew;
 8.  what else is assigned and not committed is attempted;
 9.  a workload no longer assigned is removed. No assignment at all removes nothing.
@@ -16,12 +16,13 @@ Rules, in the order they are applied to each workload:
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 from msgspec import Struct
 
 from skerry.agent.state import Attempt, Phase, WorkloadRecord
-from skerry.wire.v1.device import Assignment, WorkloadSpec
+from skerry.wire.v1.device import Assignment, Trial, TrialMode, WorkloadSpec
 
 REBOOTS_TOLERATED = 3
 REQUESTS_TO_JUDGE_EARLY = 20
@@ -31,6 +32,7 @@ class StepKind(StrEnum):
     FETCH = "fetch"
     UNPACK = "unpack"
     SELF_TEST = "self-test"
+    TRIAL = "trial"
     SWITCH = "switch"
     SOAK = "soak"
     COMMIT = "commit"
@@ -50,6 +52,21 @@ class Step(Struct, frozen=True, kw_only=True):
     reason: str = ""
     detail: str = ""
     remember: bool = False
+    rest: bool = False
+
+
+class TrialSeen(Struct, frozen=True, kw_only=True):
+    """What the agent saw of a version that is tried beside the current one."""
+
+    elapsed: float
+    against: bool = True  # there is a current version that serves, or is about to
+    asked: int = 0
+    errors: int = 0
+    compared: int = 0
+    agreed: int = 0
+    latency_ratio: float | None = None
+    shift_mean: float | None = None
+    crashed: str = ""  # why it is no longer there
 
 
 class Soak(Struct, frozen=True, kw_only=True):
@@ -69,6 +86,7 @@ class View(Struct, frozen=True, kw_only=True):
     record: WorkloadRecord
     running: str = ""
     soak: Soak | None = None
+    trial: TrialSeen | None = None
     crash_loop: bool = False
     restarting: bool = False  # the supervisor is about to start it again after a crash
 
@@ -83,10 +101,11 @@ class Verdict(StrEnum):
     FAILED = "failed"
 
 
-class SoakJudgement(Struct, frozen=True, kw_only=True):
+class Judgement(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     reason: str = ""
     detail: str = ""
+    remember: bool = True  # a failure is the bundle's own
 
 
 class Reason(StrEnum):
@@ -100,13 +119,23 @@ class Reason(StrEnum):
     LATENCY = "latency"
     PROBE_FAILED = "probe-failed"
     FAILED_BEFORE = "failed-before"
+    CRASHED_IN_TRIAL = "crashed-in-trial"
+    TRIAL_ERROR_RATE = "trial-error-rate"
+    AGREEMENT = "agreement"
+    CONFIDENCE_SHIFT = "confidence-shift"
+    TRIAL_LATENCY = "trial-latency"
+    TOO_FEW_SAMPLES = "too-few-samples"
 
 
-_NOT_YET_SERVING = frozenset({Phase.FETCH, Phase.UNPACK, Phase.SELF_TEST})
+LEARNED_NOTHING = frozenset({Reason.SUPERSEDED, Reason.TOO_FEW_SAMPLES})
+"""Undone for these, a bundle is not held to have failed."""
+
+_NOT_YET_SERVING = frozenset({Phase.FETCH, Phase.UNPACK, Phase.SELF_TEST, Phase.TRIAL})
 _PIPELINE = (
     (Phase.FETCH, StepKind.FETCH),
     (Phase.UNPACK, StepKind.UNPACK),
     (Phase.SELF_TEST, StepKind.SELF_TEST),
+    (Phase.TRIAL, StepKind.TRIAL),
     (Phase.SWITCH, StepKind.SWITCH),
     (Phase.SOAK, StepKind.SOAK),
 )
@@ -127,7 +156,7 @@ def reconcile(assignment: Assignment | None, local: Local, now: float) -> tuple[
     return tuple(steps)
 
 
-def judge_soak(spec: WorkloadSpec, soak: Soak) -> SoakJudgement:
+def judge_soak(spec: WorkloadSpec, soak: Soak) -> Judgement:
     """Does a soaking version pass? A crash or failed probe decides at once, rates as soon as there is enough to judge."""
     if soak.crashes:
         return _failed(Reason.CRASHED, f"{soak.crashes} crash(es) in {soak.elapsed:.1f} s")
@@ -138,15 +167,74 @@ def judge_soak(spec: WorkloadSpec, soak: Soak) -> SoakJudgement:
     if rate > spec.max_error_rate and (over or soak.requests >= REQUESTS_TO_JUDGE_EARLY):
         return _failed(Reason.ERROR_RATE, f"{rate:.3f} of {soak.requests} requests failed, limit {spec.max_error_rate}")
     if not over:
-        return SoakJudgement(verdict=Verdict.WAIT)
+        return Judgement(verdict=Verdict.WAIT)
     limit = spec.max_latency_p95_ms
     if limit is not None and soak.latency_p95_ms is not None and soak.latency_p95_ms > limit:
         return _failed(Reason.LATENCY, f"p95 {soak.latency_p95_ms:.2f} ms, limit {limit} ms")
-    return SoakJudgement(verdict=Verdict.PASSED)
+    return Judgement(verdict=Verdict.PASSED)
 
 
-def _failed(reason: Reason, detail: str) -> SoakJudgement:
-    return SoakJudgement(verdict=Verdict.FAILED, reason=reason, detail=detail)
+def _failed(reason: Reason, detail: str, *, remember: bool = True) -> Judgement:
+    return Judgement(verdict=Verdict.FAILED, reason=reason, detail=detail, remember=remember)
+
+
+def judge_trial(trial: Trial, seen: TrialSeen) -> Judgement:
+    """Does a version that is tried pass? Shares are judged once time and samples suffice, and before that only when more
+    samples could no longer change the answer. Too few samples in the longest time is no failure of the bundle.
+    """
+    if seen.crashed:
+        return _failed(Reason.CRASHED_IN_TRIAL, seen.crashed)
+    if not seen.against:
+        return Judgement(verdict=Verdict.PASSED, detail="nothing serves that it could be compared with")
+    enough = seen.asked >= trial.min_samples
+    compared = trial.mode is TrialMode.CANARY or seen.compared > 0
+    timed = trial.max_latency_ratio is None or seen.latency_ratio is not None
+    over = enough and compared and timed and seen.elapsed >= trial.seconds
+    failure = _falls_short(trial, seen, certain=not over) if enough else None
+    if failure is not None:
+        return failure
+    if over:
+        return Judgement(verdict=Verdict.PASSED)
+    if seen.elapsed >= trial.longest_seconds:
+        what = f"{seen.asked} requests, {seen.compared} answers compared in {seen.elapsed:.0f} s"
+        missing = f"{trial.min_samples} needed" if timed else "latency not measured"
+        return _failed(Reason.TOO_FEW_SAMPLES, f"{what}: {missing}", remember=False)
+    return Judgement(verdict=Verdict.WAIT)
+
+
+def _falls_short(trial: Trial, seen: TrialSeen, *, certain: bool) -> Judgement | None:
+    """`certain`: only what no further sample could make good."""
+    errors = seen.errors / seen.asked
+    if (_bounds(seen.errors, seen.asked)[0] if certain else errors) > trial.max_error_rate:
+        detail = f"{errors:.3f} of {seen.asked} requests failed, limit {trial.max_error_rate}"
+        return _failed(Reason.TRIAL_ERROR_RATE, detail)
+    if seen.compared:
+        agreement = seen.agreed / seen.compared
+        if (_bounds(seen.agreed, seen.compared)[1] if certain else agreement) < trial.min_agreement:
+            detail = f"{agreement:.3f} of {seen.compared} answers agree, {trial.min_agreement} needed"
+            return _failed(Reason.AGREEMENT, detail)
+    if certain:
+        return None
+    limit, shift = trial.max_confidence_shift, abs(seen.shift_mean or 0.0)
+    if limit is not None and shift > limit:
+        return _failed(Reason.CONFIDENCE_SHIFT, f"{seen.shift_mean:+.3g} on average, limit {limit}")
+    limit = trial.max_latency_ratio
+    if limit is not None and seen.latency_ratio is not None and seen.latency_ratio > limit:
+        detail = f"p95 is {seen.latency_ratio:.2f} times the current version's, limit {limit}"
+        return _failed(Reason.TRIAL_LATENCY, detail)
+    return None
+
+
+_SURE = 3.29  # standard deviations: one wrong early verdict in a thousand
+
+
+def _bounds(part: int, whole: int) -> tuple[float, float]:
+    """Between which shares the true one lies (Wilson, JASA 22, 1927). `whole` is above 0."""
+    z2 = _SURE * _SURE
+    share, width = part / whole, whole + z2
+    middle = (part + z2 / 2) / width
+    spread = _SURE / width * math.sqrt(whole * share * (1 - share) + z2 / 4)
+    return middle - spread, middle + spread
 
 
 def _workload(view: View, spec: WorkloadSpec | None, assignment: Assignment | None) -> tuple[Step, ...]:
@@ -164,19 +252,40 @@ def _workload(view: View, spec: WorkloadSpec | None, assignment: Assignment | No
 def _attempt(
     view: View, attempt: Attempt, spec: WorkloadSpec | None, assignment: Assignment | None
 ) -> tuple[Step, ...]:
-    if attempt.undoing:
-        why = attempt.undoing
-        return (_undo(attempt, why.reason, why.detail, remember=why.remember),)
-    if assignment and (spec is None or spec.bundle.digest != attempt.spec.bundle.digest):
-        return (_undo(attempt, Reason.SUPERSEDED, f"assignment {assignment.sequence} asks for something else"),)
-    if len(attempt.boots) > REBOOTS_TOLERATED:
-        detail = f"the machine rebooted {len(attempt.boots) - 1} times while this was being activated"
-        return (_undo(attempt, Reason.REBOOT_LOOP, detail, remember=True),)
+    undo = _taken_back(attempt, spec, assignment)
+    if undo is not None:
+        return (undo,)
     if attempt.phase is Phase.SOAK and (view.soak is not None or view.running == attempt.spec.bundle.digest):
         return _soaking(view, attempt)
     if assignment is None and attempt.phase in _NOT_YET_SERVING:
         return _heal(view)
+    if attempt.phase is Phase.TRIAL and attempt.spec.trial and view.trial is not None:
+        return _heal(view) + _trying(attempt, judge_trial(attempt.spec.trial, view.trial))
     return _heal(view) + _continue(attempt)
+
+
+def _taken_back(attempt: Attempt, spec: WorkloadSpec | None, assignment: Assignment | None) -> Step | None:
+    """Whether an attempt is to be undone whatever it has come to."""
+    if attempt.undoing:
+        why = attempt.undoing
+        return _undo(attempt, why.reason, why.detail, remember=why.remember, rest=why.rest)
+    if assignment and (spec is None or spec.bundle.digest != attempt.spec.bundle.digest):
+        return _undo(attempt, Reason.SUPERSEDED, f"assignment {assignment.sequence} asks for something else")
+    if len(attempt.boots) > REBOOTS_TOLERATED:
+        detail = f"the machine rebooted {len(attempt.boots) - 1} times while this was being activated"
+        return _undo(attempt, Reason.REBOOT_LOOP, detail, remember=True)
+    return None
+
+
+def _trying(attempt: Attempt, judgement: Judgement) -> tuple[Step, ...]:
+    match judgement.verdict:
+        case Verdict.WAIT:
+            return ()
+        case Verdict.PASSED:
+            return tuple(_step(kind, attempt) for kind in (StepKind.SWITCH, StepKind.SOAK))
+        case Verdict.FAILED:
+            remember = judgement.remember
+            return (_undo(attempt, judgement.reason, judgement.detail, remember=remember, rest=not remember),)
 
 
 def _soaking(view: View, attempt: Attempt) -> tuple[Step, ...]:
@@ -195,10 +304,22 @@ def _soaking(view: View, attempt: Attempt) -> tuple[Step, ...]:
 
 
 def _continue(attempt: Attempt) -> tuple[Step, ...]:
-    """From the phase reached. A runner does not outlive its agent's attempt: activation starts again at the self-test."""
+    """From the phase reached. A runner does not outlive its agent's attempt: activation starts again at the self-test.
+    A trial that was passed is not held again.
+    """
     order = [phase for phase, _ in _PIPELINE]
     start = min(order.index(attempt.phase), order.index(Phase.SELF_TEST))
-    return tuple(_step(kind, attempt) for _, kind in _PIPELINE[start:])
+    passed = order.index(attempt.phase) > order.index(Phase.TRIAL)
+    ahead = _ahead(start, tried=attempt.spec.trial is not None and not passed)
+    return tuple(_step(kind, attempt) for kind in ahead)
+
+
+def _ahead(start: int, *, tried: bool) -> tuple[StepKind, ...]:
+    """The steps from there on, as far as they are decided: a trial decides what comes after it."""
+    kinds = tuple(kind for _, kind in _PIPELINE[start:])
+    if not tried:
+        return tuple(kind for kind in kinds if kind is not StepKind.TRIAL)
+    return kinds[: kinds.index(StepKind.TRIAL) + 1]
 
 
 def _heal(view: View) -> tuple[Step, ...]:
@@ -237,7 +358,8 @@ def _wanted(view: View, spec: WorkloadSpec, assignment: Assignment) -> tuple[Ste
                 detail=f"{failure.reason}: {failure.detail}",
             ),
         )
-    return tuple(Step(kind=kind, workload=spec.name, sequence=assignment.sequence, spec=spec) for _, kind in _PIPELINE)
+    ahead = _ahead(0, tried=spec.trial is not None)
+    return tuple(Step(kind=kind, workload=spec.name, sequence=assignment.sequence, spec=spec) for kind in ahead)
 
 
 def _confirm(record: WorkloadRecord, spec: WorkloadSpec, assignment: Assignment) -> tuple[Step, ...]:
@@ -250,7 +372,7 @@ def _step(kind: StepKind, attempt: Attempt) -> Step:
     return Step(kind=kind, workload=attempt.spec.name, sequence=attempt.sequence, spec=attempt.spec)
 
 
-def _undo(attempt: Attempt, reason: str, detail: str, *, remember: bool = False) -> Step:
+def _undo(attempt: Attempt, reason: str, detail: str, *, remember: bool = False, rest: bool = False) -> Step:
     return Step(
         kind=StepKind.UNDO,
         workload=attempt.spec.name,
@@ -259,4 +381,5 @@ def _undo(attempt: Attempt, reason: str, detail: str, *, remember: bool = False)
         reason=reason,
         detail=detail,
         remember=remember,
+        rest=rest,
     )

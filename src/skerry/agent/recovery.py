@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from skerry.agent.reconcile import Reason
+from skerry.agent.reconcile import LEARNED_NOTHING
 from skerry.agent.state import Failure, Release, WorkloadRecord
 from skerry.wire.v1.device import BundleRef
 from skerry.wire.v1.report import HistoryEntry, WorkloadState
@@ -36,7 +36,7 @@ def _after(record: WorkloadRecord, entry: HistoryEntry) -> WorkloadRecord:
             return replace(record, previous=record.committed, committed=release, confirmed=_sequence(entry))
         case WorkloadState.FELL_BACK:
             return replace(_failed(record, entry), committed=record.previous, previous=None)
-        case WorkloadState.UNDONE if entry.fields.get("reason") != Reason.SUPERSEDED:
+        case WorkloadState.UNDONE if entry.fields.get("reason") not in LEARNED_NOTHING:
             return _failed(record, entry)
         case WorkloadState.REMOVED:
             return replace(record, committed=None, previous=None)

@@ -78,6 +78,7 @@ class Phase(StrEnum):
     FETCH = "fetch"
     UNPACK = "unpack"
     SELF_TEST = "self-test"
+    TRIAL = "trial"  # only where the assignment asks for one
     SWITCH = "switch"
     SOAK = "soak"
 
@@ -98,6 +99,7 @@ class Undoing(Struct, frozen=True, kw_only=True):
     reason: str
     detail: str = ""
     remember: bool = True
+    rest: bool = False  # nothing was learned of the digest; the hub may ask again, under another assignment
 
 
 class Attempt(Struct, frozen=True, kw_only=True):

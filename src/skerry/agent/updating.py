@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Protocol
 
 from skerry.agent.act import Actor
-from skerry.agent.reconcile import Local, Soak, Step, StepKind, View, reconcile
+from skerry.agent.reconcile import Local, Soak, Step, StepKind, TrialSeen, View, reconcile
 from skerry.agent.state import Phase, Records, WorkloadRecord
 from skerry.agent.transport import Backoff
 from skerry.agent.update.contract import Superseded
@@ -23,8 +23,12 @@ _log = logging.getLogger(__name__)
 SOAK_LOOK = 0.25
 IDLE_LOOK = 5.0
 URGENT_LOOK = 1.0
-UPDATING = frozenset({StepKind.FETCH, StepKind.UNPACK, StepKind.SELF_TEST, StepKind.SWITCH, StepKind.SOAK})
+UPDATING = frozenset(
+    {StepKind.FETCH, StepKind.UNPACK, StepKind.SELF_TEST, StepKind.TRIAL, StepKind.SWITCH, StepKind.SOAK}
+)
 """Steps that may take long, and that nothing that serves depends on."""
+
+WATCHED = frozenset({Phase.TRIAL, Phase.SOAK})
 
 
 class Watched(Protocol):
@@ -33,6 +37,8 @@ class Watched(Protocol):
     def serving(self, workload: str) -> str: ...
 
     def soak(self, workload: str) -> Soak | None: ...
+
+    def trial(self, workload: str) -> TrialSeen | None: ...
 
     def crash_loop(self, workload: str, digest: str) -> bool: ...
 
@@ -130,6 +136,7 @@ class Updater:
             record=record,
             running=running,
             soak=soak,
+            trial=self.supervisor.trial(name),
             crash_loop=served is not None and self.supervisor.crash_loop(name, served.digest),
             restarting=self.supervisor.restarting(name),
         )
@@ -178,8 +185,8 @@ class Updater:
     def _pause(self) -> float:
         now = self.clock.monotonic()
         waits = [trouble.until - now for trouble in self._trouble.values() if trouble.until > now]
-        soaking = any(record.attempt and record.attempt.phase is Phase.SOAK for record in self.records.all())
-        return max(0.0, min([SOAK_LOOK if soaking else IDLE_LOOK, *waits]))
+        watching = any(record.attempt and record.attempt.phase in WATCHED for record in self.records.all())
+        return max(0.0, min([SOAK_LOOK if watching else IDLE_LOOK, *waits]))
 
 
 def _lane(step: Step) -> Lane:

@@ -117,9 +117,9 @@ class Comparison:
         self.asked += 1
         self.problems[problem] += 1
 
-    def row(self, *, agrees: bool) -> None:
-        self.compared += 1
-        self.agreed += agrees
+    def add_rows(self, *, compared: int, agreed: int) -> None:
+        self.compared += compared
+        self.agreed += agreed
 
     def flip(self, was: str, now: str) -> None:
         """The class of an answer changed."""

@@ -8,15 +8,17 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from skerry import __version__
 from skerry.effects import Clock, Entropy
 from skerry.oip.messages import ModelSignature
-from skerry.runner import results
+from skerry.runner import results, trial
+from skerry.runner.comparing import Comparer
 from skerry.runner.control import BlockingControl, Control
-from skerry.runner.entrances import Entrances
+from skerry.runner.openings import Openings
 from skerry.runner.probes import Probes
 from skerry.runtime import memory
 from skerry.runtime.selftest import SelfTestOutcome
@@ -27,8 +29,23 @@ from skerry.serve.endpoints import Endpoints, Gauges
 from skerry.serve.scheduling.lanes import Turn
 from skerry.serve.scheduling.workers import WorkerPool
 from skerry.serve.served import Served
+from skerry.serve.shm.regions import Regions
 from skerry.serve.shm.slots import Slots
-from skerry.wire.v1.runner import Acked, Command, Drain, Drained, Figures, Routes, Serving, Start
+from skerry.wire.v1.runner import (
+    Acked,
+    BeginTrial,
+    Command,
+    Drain,
+    Drained,
+    EndTrial,
+    Figures,
+    Rest,
+    Resting,
+    Routes,
+    Serve,
+    Serving,
+    Start,
+)
 
 _ACK_SECONDS: Final = 5.0
 _DRAIN_SECONDS: Final = 12.0
@@ -56,7 +73,7 @@ class ServingRunner:
         around = Surroundings(
             clock=clock,
             pool=self._workers,
-            turn=Turn(now=clock.monotonic, soon=loop.call_soon, alone=lambda: self._entrances.connections == 1),
+            turn=Turn(now=clock.monotonic, soon=loop.call_soon, alone=lambda: self._openings.connections == 1),
             budget=(loaded.config.latency_budget_ms or 0.0) / 1000,
         )
         self._desk = Desk({loaded.config.name: self._served}, around, self if loaded.config.egress.results else None)
@@ -65,12 +82,20 @@ class ServingRunner:
             version=__version__,
             gauges=Gauges(
                 resident_bytes=memory.resident_bytes,
-                connections=lambda: self._entrances.connections,
+                connections=lambda: self._openings.connections,
                 waiting=lambda: self._desk.waiting,
             ),
             slots=Slots(self._desk),
+            regions=Regions() if start.shared_memory else None,
         )
-        self._entrances = Entrances(start, self._endpoints.handle, now=clock.monotonic)
+        self._openings = Openings(
+            start, self._endpoints.handle, now=clock.monotonic, linger=start.linger_seconds, limit=_DRAIN_SECONDS
+        )
+        self._comparer = partial(
+            Comparer, loaded.io.outputs, loaded.variant.tolerance, task=loaded.config.task
+        )  # makes one for a trial
+        self._trial: trial.Trial | None = None
+        self._orders: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._probes = Probes(loaded, self._served, outcome.agreed, ask=self._desk.probe, clock=clock)
         self._results = results.ResultQueue(entropy.token(_EVENT_ID_BYTES).hex())
         self._window_began = clock.monotonic()
@@ -90,23 +115,16 @@ class ServingRunner:
             sock=blocking.socket.dup(),  # the loop closes its own; should it end by a defect, the agent is still told
         )
         self._control = control
-        await self._entrances.open()
-        control.send(Serving(pid=os.getpid()))
-        _logger.info(
-            "serving %s %s: %s",
-            self._served.signature.name,
-            self._served.signature.variant,
-            self._desk.lanes[self._served.signature.name].placement,
-        )
         for command in blocking.early:
             self._command(command)
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(_every(self._start.figures_seconds, self._figures_due)),
-                group.create_task(_every(self._start.probe_seconds, self._probes.tick)),
+                group.create_task(_every(self._start.probe_seconds, self._probe_due)),
+                group.create_task(self._follow_orders()),
             ]
             await self._stop.wait()
-            await self._entrances.drain(linger=self._start.linger_seconds, limit=_DRAIN_SECONDS)
+            await self._openings.close()
             for task in tasks:
                 task.cancel()
         await self._hand_over(control)
@@ -134,15 +152,64 @@ class ServingRunner:
                 self._results.acknowledge(command.through)
                 self._settle_results()
             case Routes():
-                self._entrances.routes(command)
+                self._openings.routes(command)
+            case Serve():
+                self._orders.put_nowait(partial(self._serve, private=command.private))
+            case Rest():
+                self._orders.put_nowait(self._rest)
+            case BeginTrial():
+                self._orders.put_nowait(partial(self._begin_trial, command))
+            case EndTrial():
+                self._orders.put_nowait(self._end_trial)
             case _:
                 _logger.warning("command %s makes no sense while serving", type(command).__name__)
+
+    async def _follow_orders(self) -> None:
+        """One after the other, as they came."""
+        while True:
+            order = await self._orders.get()
+            try:
+                await order()
+            except Exception:  # a runner that answers its clients must not end of that
+                _logger.exception("order not followed")
+
+    async def _serve(self, *, private: bool) -> None:
+        await (self._openings.open_in_private() if private else self._openings.open())
+        if self._control is not None:
+            self._control.send(Serving(pid=os.getpid()))
+        model = self._served.signature
+        where = " in private" if private else ""
+        _logger.info("serving%s %s %s: %s", where, model.name, model.variant, self._desk.lanes[model.name].placement)
+
+    async def _rest(self) -> None:
+        self._openings.rest(self._rested)
+
+    def _rested(self) -> None:
+        if self._control is not None:
+            self._control.send(Resting())
+        memory.give_back()
+
+    async def _begin_trial(self, command: BeginTrial) -> None:
+        await self._end_trial()
+        comparer = self._comparer(how=command.trial.compare)
+        self._trial = trial.begin(command, self._desk, self._served, comparer, self._clock.monotonic)
+
+    async def _end_trial(self) -> None:
+        ending, self._trial = self._trial, None
+        if ending is not None:
+            await ending.stop()
 
     def _agent_gone(self) -> None:
         self._gone.set()
         self._settle_results()
+        if self._openings.resting:  # the next agent does not know that it could wake it up
+            self._stop.set()
         if not self._stop.is_set():
             _logger.warning("the agent is gone; serving on until SIGTERM")
+
+    def _probe_due(self) -> None:
+        if not self._openings.resting:
+            self._probes.tick()
 
     def _figures_due(self) -> None:
         began, self._window_began = self._window_began, self._clock.monotonic()
@@ -165,9 +232,12 @@ class ServingRunner:
             latency_p99_ms=latency.quantile_ms(0.99),
             probes=window.probes,
             rss_mib=memory.resident_mib(),
+            latency=dict(window.live.buckets) if self._trial is not None or self._openings.in_private else {},
         )
         if self._control is not None:
             self._control.send(event)
+            if self._trial is not None:
+                self._control.send(self._trial.told())
 
     async def _hand_over(self, control: Control) -> None:
         """Results are the agent's once it has acknowledged them; an agent that does not is not waited for for ever."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 
@@ -17,10 +18,9 @@ from skerry.wire.v1.runner import Routes, Start
 class Entrances:
     """`own` serves what comes in by the workload's own sockets. Use inside the event loop."""
 
-    def __init__(self, start: Start, handler: Handler, *, now: Callable[[], float]) -> None:
+    def __init__(self, start: Start, handler: Handler, keeping: Keeping | None, *, now: Callable[[], float]) -> None:
         self._start = start
         self._handler = handler
-        keeping = Keeping(start.keeper_fd) if start.keeper_fd >= 0 else None
         self.own = HttpServer(handler, now=now, ledger=keeping.ledger(box=False) if keeping else None)
         self._all: HttpServer | None = None
         self._box: Box | None = None
@@ -36,7 +36,7 @@ class Entrances:
             )
         self._incoming: Incoming | None = None
         if start.exchange_fd >= 0:
-            self._incoming = Incoming(start.exchange_fd, own=self.own, box=self._all, now=now)
+            self._incoming = Incoming(os.dup(start.exchange_fd), own=self.own, box=self._all, now=now)
 
     @property
     def connections(self) -> int:
@@ -68,6 +68,7 @@ class Entrances:
 
 
 def listener(fd: int) -> socket.socket:
-    inherited = socket.socket(fileno=fd)
+    """A copy of an inherited one: closing it leaves the other open."""
+    inherited = socket.socket(fileno=os.dup(fd))
     inherited.setblocking(False)  # noqa: FBT003 - the standard library's signature
     return inherited

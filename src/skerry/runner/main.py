@@ -145,7 +145,7 @@ def _wait(control: BlockingControl, start: Start, loaded: LoadedVariant, outcome
             control.send(Drained())
             return Exit.DONE
         case Serve():
-            control.early[:0] = early
+            control.early[:0] = [*early, command]
             memory.settle_objects()
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(_serve(control, start, loaded, outcome))

@@ -9,13 +9,15 @@ from skerry.agent.reconcile import (
     Local,
     Soak,
     StepKind,
+    TrialSeen,
     Verdict,
     View,
     judge_soak,
+    judge_trial,
     reconcile,
 )
 from skerry.agent.state import Attempt, Failure, Phase, Refusal, Release, Undoing, WorkloadRecord
-from skerry.wire.v1.device import Assignment, BundleRef, WorkloadSpec
+from skerry.wire.v1.device import Assignment, BundleRef, Trial, TrialMode, WorkloadSpec
 
 NOW = 1_000.0
 FORWARD = ["fetch", "unpack", "self-test", "switch", "soak"]
@@ -188,3 +190,118 @@ def test_supervisor_that_is_about_to_restart_is_left_alone():
 def test_judgement_of_a_soak(soak, verdict, reason):
     judged = judge_soak(spec(1, max_error_rate=0.05, max_latency_p95_ms=50.0), soak)
     assert (judged.verdict, judged.reason) == (verdict, reason)
+
+
+# --- trials
+
+TRIAL = Trial(seconds=60.0, longest_seconds=600.0, min_samples=20)
+
+
+def seen(elapsed: float = 60.0, *, asked: int = 100, **fields) -> TrialSeen:
+    return TrialSeen(**{"elapsed": elapsed, "asked": asked, "compared": asked, "agreed": asked, **fields})
+
+
+def test_a_trial_stands_between_self_test_and_switch():
+    made = record(committed=release(1))
+    wanted = assigned(spec(2, trial=TRIAL))
+    assert decide(wanted, made, running=1) == ["fetch", "unpack", "self-test", "trial"]
+    assert decide(assigned(spec(2)), made, running=1) == FORWARD
+
+
+@pytest.mark.parametrize(
+    ("phase", "what", "steps"),
+    [
+        (Phase.SELF_TEST, None, ["self-test", "trial"]),
+        (Phase.TRIAL, None, ["self-test", "trial"]),  # the agent was killed in it: it is held again
+        (Phase.TRIAL, seen(elapsed=1), []),
+        (Phase.TRIAL, seen(), ["switch", "soak"]),
+        (Phase.TRIAL, seen(agreed=90), ["undo"]),
+        (Phase.SWITCH, None, ["self-test", "switch", "soak"]),  # passed: not held again
+        (Phase.SOAK, None, ["self-test", "switch", "soak"]),
+    ],
+)
+def test_an_attempt_with_a_trial_goes_on_from_where_it_was(phase, what, steps):
+    wanted = spec(2, trial=TRIAL)
+    made = record(committed=release(1), attempt=attempt(2, phase, spec=wanted))
+    assert decide(assigned(wanted), made, running=1, trial=what) == steps
+
+
+def test_a_trial_waits_for_an_assignment_to_be_in_force_before_it_leads_to_a_switch():
+    wanted = spec(2, trial=TRIAL)
+    made = record(committed=release(1), attempt=attempt(2, Phase.TRIAL, spec=wanted))
+    assert decide(assigned(wanted, expires=NOW), made, running=1, trial=seen()) == []
+
+
+def test_the_current_version_is_kept_running_during_a_trial():
+    wanted = spec(2, trial=TRIAL)
+    made = record(committed=release(1), attempt=attempt(2, Phase.TRIAL, spec=wanted))
+    assert decide(assigned(wanted), made, trial=seen(elapsed=1)) == ["start"]
+
+
+def test_another_assignment_ends_a_trial_and_holds_nothing_against_the_bundle():
+    made = record(committed=release(1), attempt=attempt(2, Phase.TRIAL, spec=spec(2, trial=TRIAL)))
+    view = View(record=made, running=ref(1).digest, trial=seen())
+    (undo, *_) = reconcile(assigned(spec(3)), Local(workloads=(view,)), NOW)
+    assert (undo.kind, undo.reason, undo.remember) == (StepKind.UNDO, "superseded", False)
+
+
+@pytest.mark.parametrize(
+    ("what", "verdict", "reason"),
+    [
+        (seen(elapsed=59.9), Verdict.WAIT, ""),
+        (seen(), Verdict.PASSED, ""),
+        (seen(asked=19), Verdict.WAIT, ""),
+        (seen(elapsed=600, asked=19), Verdict.FAILED, "too-few-samples"),
+        (
+            seen(elapsed=600, compared=0, agreed=0),
+            Verdict.FAILED,
+            "too-few-samples",
+        ),  # every copy was dropped or failed
+        (seen(errors=2), Verdict.FAILED, "trial-error-rate"),
+        (seen(errors=1), Verdict.PASSED, ""),
+        (seen(elapsed=1, errors=3), Verdict.WAIT, ""),  # of a hundred: may still be chance
+        (seen(elapsed=1, asked=20, errors=20, compared=0, agreed=0), Verdict.FAILED, "trial-error-rate"),
+        (seen(elapsed=1, asked=40, errors=20, compared=20, agreed=20), Verdict.FAILED, "trial-error-rate"),
+        (seen(agreed=97), Verdict.FAILED, "agreement"),
+        (seen(agreed=98), Verdict.PASSED, ""),
+        (seen(elapsed=1, agreed=95), Verdict.WAIT, ""),
+        (seen(elapsed=1, agreed=70), Verdict.FAILED, "agreement"),  # no later answer could make that good
+        (seen(shift_mean=-9.0, latency_ratio=99.0), Verdict.PASSED, ""),  # no limit, no failure
+        (seen(elapsed=1, crashed="it ended with SIGSEGV"), Verdict.FAILED, "crashed-in-trial"),
+        (seen(elapsed=0, asked=0, against=False), Verdict.PASSED, ""),  # nothing to compare it with
+    ],
+)
+def test_judging_a_trial_by_shadow(what, verdict, reason):
+    judged = judge_trial(TRIAL, what)
+    assert (judged.verdict, judged.reason) == (verdict, reason)
+
+
+@pytest.mark.parametrize(
+    ("what", "verdict", "reason"),
+    [
+        (seen(latency_ratio=1.2, shift_mean=0.5), Verdict.PASSED, ""),
+        (seen(latency_ratio=1.3, shift_mean=0.5), Verdict.FAILED, "trial-latency"),
+        (seen(latency_ratio=1.2, shift_mean=-0.6), Verdict.FAILED, "confidence-shift"),
+        (seen(), Verdict.WAIT, ""),  # a limit on what is not measured is not met
+        (seen(elapsed=600), Verdict.FAILED, "too-few-samples"),
+    ],
+)
+def test_judging_a_trial_with_more_limits(what, verdict, reason):
+    judged = judge_trial(replace(TRIAL, max_latency_ratio=1.2, max_confidence_shift=0.5), what)
+    assert (judged.verdict, judged.reason) == (verdict, reason)
+
+
+def test_a_canary_compares_nothing():
+    canary = replace(TRIAL, mode=TrialMode.CANARY)
+    assert judge_trial(canary, seen(compared=0, agreed=0)).verdict is Verdict.PASSED
+    assert judge_trial(canary, seen(elapsed=1, errors=40, compared=0, agreed=0)).reason == "trial-error-rate"
+
+
+def test_too_few_samples_are_no_failure_of_the_bundle():
+    judged = judge_trial(TRIAL, seen(elapsed=600, asked=0))
+    assert not judged.remember
+    wanted = spec(2, trial=TRIAL)
+    made = record(committed=release(1), attempt=attempt(2, Phase.TRIAL, spec=wanted))
+    view = View(record=made, running=ref(1).digest, trial=seen(elapsed=600, asked=0))
+    (undo,) = reconcile(assigned(wanted), Local(workloads=(view,)), NOW)
+    assert (undo.remember, undo.rest) == (False, True)

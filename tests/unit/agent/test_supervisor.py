@@ -19,7 +19,8 @@ from skerry.agent.supervise import sockets
 from skerry.agent.supervise.doors import Ports
 from skerry.agent.supervise.orphans import find_orphans
 from skerry.agent.supervise.process import RunnerProcess, Surroundings, Timing
-from skerry.agent.supervise.supervisor import Outlets, Supervisor
+from skerry.agent.supervise.slot import Outlets
+from skerry.agent.supervise.supervisor import Supervisor
 from skerry.agent.update.contract import Launch
 from skerry.bundle.unpacked import unpack
 from skerry.effects.system import SystemClock

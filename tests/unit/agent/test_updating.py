@@ -108,7 +108,7 @@ def test_a_runner_we_took_away_ourselves_speaks_not_against_its_bundle(stage):
     second = world.publisher.refs[1]
     ending = False
 
-    def ended(*_: object) -> None:
+    def ended(*_: object, **__: object) -> None:
         nonlocal ending
         ending = True
         raise RunnerFailed(workload="w0", problem="it ended with SIGKILL")

@@ -41,7 +41,7 @@ def test_pauses_grow_up_to_half_a_minute():
     for number in range(10):
         log.add(float(number), "a")
         pauses.append(log.pause(float(number), "a"))
-    assert pauses == [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    assert pauses == [0, 0.5, 1, 2, 4, 8, 16, 30, 30, 30]
 
 
 def test_soak_adds_up():

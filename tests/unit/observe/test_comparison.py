@@ -51,7 +51,7 @@ def made(seed: int) -> Comparison:
     one = Comparison()
     for number in range(seed * 3):
         one.answered()
-        one.row(agrees=number % 2 == 0)
+        one.add_rows(compared=1, agreed=number % 2)
         one.flip("a", str(number % 5))
         one.shifts.add(number - seed)
     one.failed(Problem.TIMEOUT)

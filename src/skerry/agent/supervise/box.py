@@ -28,6 +28,8 @@ class Inherited:
     doors: Doors
     keeper: socket.socket | None = None
     box: socket.socket | None = None
+    private: socket.socket | None = None  # of a runner that may be tried before it serves
+    private_path: str = ""
 
     def numbers(self) -> dict[str, int]:
         """By the names of `wire.v1.runner.Start`; those there are."""
@@ -38,6 +40,7 @@ class Inherited:
             "exchange_fd": doors.exchange,
             "box_fd": self.box,
             "keeper_fd": self.keeper,
+            "private_fd": self.private,
         }
         return {name: each.fileno() for name, each in named.items() if each is not None}
 

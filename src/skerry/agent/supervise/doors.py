@@ -91,6 +91,19 @@ def open_doors(ports: Ports, workload: str, port: int, orphans: Iterable[Orphan]
     return Doors(tcp=tcp, unix=unix, exchange=exchange, unix_path=str(path), exchange_path=str(exchange_path))
 
 
+def private_door(ports: Ports, workload: str) -> tuple[socket.socket | None, str]:
+    """A unix socket only this user's processes can reach, for a trial, and its path; none where there is no place for one."""
+    if ports.run is None:
+        return None, ""
+    path = ports.run / f"{workload}.t.sock"
+    try:
+        ports.run.mkdir(mode=0o750, parents=True, exist_ok=True)
+        return _bound(path, socket.SOCK_STREAM, 0o600), str(path)
+    except OSError as error:
+        _log.warning("no private socket workload=%s error=%s", workload, error)
+        return None, ""
+
+
 def _adopted_port(ports: Ports, port: int, orphans: list[Orphan]) -> socket.socket | None:
     for orphan in orphans:
         return sockets.take_over(orphan.pidfd, orphan.listen_fd, port=port) or sockets.listen_beside(ports.host, port)

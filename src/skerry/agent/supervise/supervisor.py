@@ -11,53 +11,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from skerry.agent.reconcile import Soak
+from skerry.agent.reconcile import Soak, TrialSeen
 from skerry.agent.supervise.box import Inherited, open_box, route
-from skerry.agent.supervise.doors import Doors, Ports, open_doors
+from skerry.agent.supervise.doors import Doors, Ports, open_doors, private_door
 from skerry.agent.supervise.keeper import Keeper
 from skerry.agent.supervise.orphans import Orphan, find_orphans
 from skerry.agent.supervise.process import Listeners, RunnerProcess, Surroundings
-from skerry.agent.supervise.watch import CrashLog, FiguresWindow, SoakWatch
+from skerry.agent.supervise.slot import Outlets, Slot
+from skerry.agent.supervise.watch import FiguresWindow, SoakWatch
 from skerry.agent.update.contract import Launch
 from skerry.effects import Clock
 from skerry.errors import RunnerFailed, SelfTestFailed
 from skerry.wire.v1 import runner as wire
-from skerry.wire.v1.report import FiguresReport
+from skerry.wire.v1.device import Trial
 
 _log = logging.getLogger(__name__)
 _ENDING = "the agent is ending"
 STARTS_AT_ONCE = 2  # while it loads, a model takes more memory than it keeps
-
-
-@dataclass(kw_only=True)
-class Slot:
-    workload: str
-    doors: Doors | None = None
-    port: int = 0
-    serving: RunnerProcess | None = None
-    staged: RunnerProcess | None = None
-    orphans: list[Orphan] = field(default_factory=list)
-    crashes: CrashLog = field(default_factory=CrashLog)
-    soak: SoakWatch | None = None
-    window: FiguresWindow | None = None
-    again: tuple[float, Launch] | None = None  # when to start what again
-    problem: str = ""  # why the last start failed
-    starting: Launch | None = None  # what is being started right now; None also when that is no longer wanted
-    coming: RunnerProcess | None = None  # and as which process
-    wanted: Launch | None = None  # what serves, or should
-    given_up: bool = False  # for the moment: the agent answers in its stead
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outlets:
-    """Where what runners say goes. Called on reader threads."""
-
-    result: Callable[[RunnerProcess, wire.Result], None]
-    figures: Callable[[FiguresReport], None]
-    changed: Callable[[], None]
 
 
 class Supervisor:
@@ -77,7 +48,9 @@ class Supervisor:
         self._figures_seconds = figures_seconds
         self._lock = threading.RLock()
         self._slots: dict[str, Slot] = {}
-        self._listeners = Listeners(figures=self._on_figures, result=self._on_result, ended=self._on_ended)
+        self._listeners = Listeners(
+            figures=self._on_figures, result=self._on_result, counts=self._on_counts, ended=self._on_ended
+        )
         self._closing = False
         self._tend_now = threading.Event()
         self._drains: list[threading.Thread] = []
@@ -111,7 +84,7 @@ class Supervisor:
         slot = self._slot(launch.workload)
         self.discard(launch.workload)
         self.listen(launch.workload, slot.port)
-        fresh = self._spawn(slot, launch)
+        fresh = self._spawn(slot, launch, private=True)
         with self._lock:
             slot.staged = fresh
         try:
@@ -126,7 +99,22 @@ class Supervisor:
         staged = self._slot(workload).staged
         return staged.launch.digest if staged is not None and staged.alive else ""
 
-    def promote(self, workload: str) -> None:
+    def begin_trial(self, workload: str, trial: Trial) -> None:
+        slot = self._slot(workload)
+        candidate = slot.staged
+        if candidate is None:
+            raise RunnerFailed(workload=workload, problem="there is no tested runner to try")
+        candidate.serve_privately()
+        with self._lock:
+            slot.begin_trial(trial, self._clock.monotonic())
+
+    def end_trial(self, workload: str, *, reason: str = "", detail: str = "") -> None:
+        with self._lock:
+            run = self._slot(workload).end_trial()
+        if run is not None:
+            self._outlets.trial(run.report(self._clock.monotonic(), finished=True, reason=reason, detail=detail))
+
+    def promote(self, workload: str, *, keep_warm: bool = False) -> None:
         slot = self._slot(workload)
         fresh = slot.staged
         if fresh is None:
@@ -138,15 +126,33 @@ class Supervisor:
                 slot.staged = None
         with self._lock:
             if not self._closing:
-                self._put_in_service(slot, fresh)
+                self._put_in_service(slot, fresh, keep_warm=keep_warm)
                 return
         fresh.kill()
         raise RunnerFailed(workload=workload, problem=_ENDING)
+
+    def bring_back(self, workload: str, digest: str) -> bool:
+        slot = self._slot(workload)
+        with self._lock:
+            kept = slot.take_warm(digest) if not self._closing else None
+        if kept is None:
+            return False
+        try:
+            self._serve(slot, kept)
+        except RunnerFailed:  # it is gone; what is committed is started anew
+            return False
+        with self._lock:
+            self._put_in_service(slot, kept)
+        return True
+
+    def warmth(self, workload: str) -> str:
+        return self._slot(workload).warmth
 
     def discard(self, workload: str) -> None:
         slot = self._slot(workload)
         with self._lock:
             staged, slot.staged = slot.staged, None
+            slot.end_trial()
         if staged is not None:
             staged.kill()
 
@@ -158,14 +164,16 @@ class Supervisor:
             leftovers, slot.orphans = slot.orphans, []
             slot.soak = slot.again = slot.starting = None
             coming, doors, slot.doors, slot.wanted = slot.coming, slot.doors, None, None
+            kept = slot.take_warm()
             self._keeper.removed(workload)
         if doors is not None:
             doors.close()
         self._tell_routes()
         if coming is not None:
             coming.kill()
-        if serving is not None:
-            serving.drain()
+        for each in (kept, serving):
+            if each is not None:
+                each.drain()
         self._end(leftovers)
         self._outlets.changed()
 
@@ -193,6 +201,16 @@ class Supervisor:
             slot = self._slot(workload)
             slot.soak = None
             slot.window = FiguresWindow(seconds=self._figures_seconds)
+            self._retire(slot.take_warm(), [])
+
+    def trial(self, workload: str) -> TrialSeen | None:
+        """What is seen of a trial; also reports it, when that is due."""
+        with self._lock:
+            look = self._slot(workload).look_at_trial
+            seen, report = look(self._clock.monotonic(), report_every=self._figures_seconds)
+        if report is not None:
+            self._outlets.trial(report)
+        return seen
 
     def soak(self, workload: str) -> Soak | None:
         with self._lock:
@@ -274,13 +292,17 @@ class Supervisor:
         with self._lock:
             return self._slots.setdefault(workload, Slot(workload=workload))
 
-    def _spawn(self, slot: Slot, launch: Launch) -> RunnerProcess:
+    def _spawn(self, slot: Slot, launch: Launch, *, private: bool = False) -> RunnerProcess:
         if self._closing:
             raise RunnerFailed(workload=launch.workload, problem=_ENDING)
         if slot.doors is None:
             raise RunnerFailed(workload=launch.workload, problem="it has no listening socket")
-        with contextlib.closing(self._keeper.attach(launch.workload)) as keeper:
-            inherited = Inherited(doors=slot.doors, keeper=keeper, box=self._box)
+        with contextlib.ExitStack() as passed_on:
+            keeper = passed_on.enter_context(contextlib.closing(self._keeper.attach(launch.workload)))
+            door, path = private_door(self._ports, launch.workload) if private else (None, "")
+            if door is not None:
+                passed_on.enter_context(contextlib.closing(door))
+            inherited = Inherited(doors=slot.doors, keeper=keeper, box=self._box, private=door, private_path=path)
             return RunnerProcess(launch, inherited, self._surroundings, self._listeners)
 
     def _start_aside(self, slot: Slot, launch: Launch) -> None:
@@ -327,8 +349,8 @@ class Supervisor:
             slot.doors.listen()
         fresh.serve(self._routes() if self._box is not None else None)
 
-    def _put_in_service(self, slot: Slot, fresh: RunnerProcess) -> None:
-        """What served before drains. With the lock."""
+    def _put_in_service(self, slot: Slot, fresh: RunnerProcess, *, keep_warm: bool = False) -> None:
+        """What served before drains, and ends unless it is kept warm. With the lock."""
         before, slot.serving = slot.serving, fresh
         leftovers, slot.orphans = slot.orphans, []
         slot.soak = slot.again = slot.starting = None
@@ -339,7 +361,12 @@ class Supervisor:
         if slot.doors is not None:
             self._keeper.serves(slot.workload, slot.doors)
         self._tell_routes()
+        if slot.trial is not None and fresh is not slot.trial.candidate:
+            slot.trial.begin(fresh)
         self._lost_at_once(slot, fresh)
+        self._retire(slot.take_warm(), [])
+        if keep_warm and before is not None and slot.keep_warm(before):
+            before = None
         self._retire(before, leftovers)
         self._outlets.changed()
 
@@ -428,6 +455,8 @@ class Supervisor:
         launch = process.launch
         with self._lock:
             slot = self._slot(launch.workload)
+            if slot.trial is not None:
+                slot.trial.measured(process, figures)
             if slot.serving is not process or slot.window is None:
                 return
             if slot.soak is not None:
@@ -445,6 +474,13 @@ class Supervisor:
         if soaking:
             self._outlets.changed()
 
+    def _on_counts(self, process: RunnerProcess, counts: wire.TrialCounts) -> None:
+        with self._lock:
+            slot = self._slot(process.launch.workload)
+            if slot.trial is not None:
+                slot.trial.counted(process, counts)
+        self._outlets.changed()
+
     def _on_result(self, process: RunnerProcess, result: wire.Result) -> None:
         self._outlets.result(process, result)
 
@@ -457,3 +493,8 @@ class Supervisor:
             if slot.serving is process:
                 slot.serving, slot.problem = None, process.problem
                 self._crashed(slot, process.launch)
+            elif slot.trial is not None and slot.trial.candidate is process:
+                slot.trial.crashed = process.problem
+            elif slot.warm is process:
+                slot.warm, slot.warmth = None, f"the version before was kept warm, and {process.problem}"
+        self._outlets.changed()

@@ -28,7 +28,7 @@ from skerry.bundle.manifest import Variant
 from skerry.effects import Clock, Reply
 from skerry.errors import StepContractBroken
 from skerry.trust.decision import Allowed, CatalogueEntry, ConfigFacts, Refused
-from skerry.wire.v1.device import Capabilities, WorkloadSpec
+from skerry.wire.v1.device import Capabilities, Trial, WorkloadSpec
 
 
 class StepRefused(Exception):
@@ -65,10 +65,10 @@ class Runners(Protocol):
     """The supervisor, as update steps see it. Every call but `start` blocks until it is done."""
 
     def listen(self, workload: str, port: int) -> int:
-        """Own the workload's listening socket from now on; the port it has. `port` 0 = any. Raises RunnerFailed."""
+        """Own the workload's listening socket from now on; the port it has. `port` 0 = any. Raises AddressTaken."""
 
     def start(self, launch: Launch) -> None:
-        """Start what is committed, aside; a start that fails is tried again. Raises RunnerFailed without a port to serve on."""
+        """Start what is committed, aside; a start that fails is tried again. Raises AddressTaken without a port to serve on."""
 
     def stage(self, launch: Launch) -> None:
         """A fresh process loads and self-tests; it does not serve yet. Raises RunnerFailed, SelfTestFailed."""
@@ -76,8 +76,23 @@ class Runners(Protocol):
     def staged(self, workload: str) -> str:
         """Digest of the staged runner that passed its self-test; empty when there is none."""
 
-    def promote(self, workload: str) -> None:
-        """The staged runner serves; then the one before it drains. Raises RunnerFailed, with the one before still serving."""
+    def begin_trial(self, workload: str, trial: Trial) -> None:
+        """The staged runner is shown what the one that serves is asked. Raises RunnerFailed; it is gone then."""
+
+    def end_trial(self, workload: str, *, reason: str = "", detail: str = "") -> None:
+        """No request is shown to it any more, and what was measured is reported. `reason` = it did not pass."""
+
+    def promote(self, workload: str, *, keep_warm: bool = False) -> None:
+        """The staged runner serves; then the one before it drains. Raises RunnerFailed, with the one before still serving.
+
+        With `keep_warm` the one before stays loaded until the soak ends, if there is room for both.
+        """
+
+    def bring_back(self, workload: str, digest: str) -> bool:
+        """The one kept warm serves again, and what serves now drains. False when `digest` is not kept warm, or no longer."""
+
+    def warmth(self, workload: str) -> str:
+        """In words: what is kept warm, or why nothing is; empty when nothing was to be."""
 
     def discard(self, workload: str) -> None:
         """End the staged runner, if any."""

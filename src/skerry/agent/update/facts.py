@@ -12,11 +12,12 @@ from skerry.agent.update.fetch import Fetch, plan_of
 from skerry.agent.update.self_test import SelfTest
 from skerry.agent.update.soak import Soak
 from skerry.agent.update.switch import Switch
+from skerry.agent.update.trial import Trial
 from skerry.agent.update.unpack import Unpack
 from skerry.errors import ArtefactError
 from skerry.trust.decision import Allowed
 
-STEPS: Final[tuple[Step, ...]] = (Fetch(), Unpack(), SelfTest(), Switch(), Soak(), Commit())
+STEPS: Final[tuple[Step, ...]] = (Fetch(), Unpack(), SelfTest(), Trial(), Switch(), Soak(), Commit())
 check_order(STEPS)
 
 

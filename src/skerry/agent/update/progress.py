@@ -22,9 +22,11 @@ _STATE_OF = {
     Phase.FETCH: WorkloadState.FETCHING,
     Phase.UNPACK: WorkloadState.FETCHING,
     Phase.SELF_TEST: WorkloadState.SELF_TESTING,
+    Phase.TRIAL: WorkloadState.TRYING,
     Phase.SWITCH: WorkloadState.SWITCHING,
     Phase.SOAK: WorkloadState.SOAKING,
 }
+_ACTIVATION = frozenset({Phase.SELF_TEST, Phase.TRIAL, Phase.SWITCH, Phase.SOAK})
 FAILURES_KEPT = 256
 
 
@@ -41,20 +43,21 @@ def readdressed(record: WorkloadRecord, spec: WorkloadSpec, *, sequence: int) ->
     return replace(record, attempt=replace(record.attempt, spec=spec, sequence=sequence), pending=())
 
 
-def reached(record: WorkloadRecord, phase: Phase, *, now: float, boot: str = "") -> WorkloadRecord:
+def reached(record: WorkloadRecord, phase: Phase, *, now: float, boot: str = "", detail: str = "") -> WorkloadRecord:
     """An attempt enters a phase. `boot` is remembered from activation on."""
     attempt = record.attempt
     if attempt is None:
         return record
     boots = attempt.boots
-    if phase in {Phase.SELF_TEST, Phase.SWITCH, Phase.SOAK} and boot and boot not in boots:
+    if phase in _ACTIVATION and boot and boot not in boots:
         boots = (*boots, boot)
     moved = replace(record, attempt=replace(attempt, phase=phase, boots=boots), pending=())
     if _STATE_OF[phase] is _STATE_OF[attempt.phase] and phase is not attempt.phase:
         return moved
     return _said(
-        moved, "", _STATE_OF[phase], spec=attempt.spec, sequence=attempt.sequence, now=now, variant=attempt.variant
-    )
+        moved, "", _STATE_OF[phase], spec=attempt.spec, sequence=attempt.sequence, now=now, variant=attempt.variant,
+        detail=detail,
+    )  # fmt: skip
 
 
 def planned(record: WorkloadRecord, *, variant: str, floor_seq: int) -> WorkloadRecord:
@@ -94,11 +97,10 @@ def _below_floor(ref: BundleRef, release: Release) -> bool:
     return same and ref.release_seq < release.floor_seq
 
 
-def undoing(record: WorkloadRecord, *, reason: str, detail: str, remember: bool) -> WorkloadRecord:
+def undoing(record: WorkloadRecord, why: Undoing) -> WorkloadRecord:
     """Written before the first undo, so that an undo cut short is undone to its end."""
     if record.attempt is None:
         return record
-    why = Undoing(reason=reason, detail=detail, remember=remember)
     return replace(record, attempt=replace(record.attempt, undoing=why), pending=())
 
 
@@ -110,7 +112,8 @@ def undone(record: WorkloadRecord, *, now: float) -> WorkloadRecord:
     failed = (
         _remember(record, attempt.spec.bundle.digest, why.reason, why.detail, now) if why.remember else record.failed
     )
-    refusal = _refusal(attempt.spec, attempt.sequence, why.reason, why.detail) if why.remember else None
+    rests = why.remember or why.rest
+    refusal = _refusal(attempt.spec, attempt.sequence, why.reason, why.detail) if rests else None
     record = replace(record, attempt=None, failed=failed, refusal=refusal)
     return _said(
         record, "undone", WorkloadState.UNDONE, spec=attempt.spec, sequence=attempt.sequence, now=now,

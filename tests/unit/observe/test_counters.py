@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-from skerry.observe.counters import Histogram, ModelCounters, Timing
+from skerry.observe.counters import ModelCounters, Timing
 from skerry.observe.exposition import Family, render
+from skerry.observe.histogram import Histogram
 
 QUICK = Timing(queue=0.0, compute=0.001, total=0.002)
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
+from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from contracts.engine.models import affine, affine_answer, build, identity
 from skerry.errors import DeadlineExceeded, InferenceFailed, Overloaded
 from skerry.oip.messages import InferRequest, Selection
 from skerry.runtime.costs import BATCH, Costs, measure
+from skerry.runtime.engine import Engine
 from skerry.runtime.onnx import OnnxEngine
 from skerry.serve.calls import Answered, Call, Crashed, Refused
 from skerry.serve.desk import Desk, Surroundings
@@ -65,7 +68,10 @@ class Ask(Call, kw_only=True):
 
 
 class World:
-    """`sizes` = rows of every run of the engine."""
+    """Its own engine: `runner` runs, `sizes` = rows of every run."""
+
+    turns: list[Callable[[], None]]
+    runner: Callable[[dict], dict]
 
     def __init__(self, costs, *, model=None, threads=1, hold=True, queue=64, alone=False):
         self.rig = Rig({"m": model or affine()})
@@ -76,7 +82,8 @@ class World:
         self.turns = []
         self.outcomes = {}
         self.sizes = []
-        self.served.engine = self
+        self.served.engine = cast("Engine", self)
+        self.runner = self.count
         self.engine = OnnxEngine.load(model or affine())
         self.io = self.engine.io
         turn = Turn(now=self.clock.monotonic, soon=self.turns.append, alone=lambda: alone)
@@ -84,6 +91,9 @@ class World:
         self.desk = Desk({"m": self.served}, around)
 
     def run(self, inputs):
+        return self.runner(inputs)
+
+    def count(self, inputs):
         self.sizes.append(len(inputs["x"]))
         return self.engine.run(inputs)
 
@@ -137,8 +147,13 @@ def test_a_request_larger_than_a_batch_runs_alone():
 
 def test_a_long_turn_is_cut_short_so_that_others_are_heard():
     world = World(CHEAP)
-    run_it = world.run
-    world.run = lambda inputs: (world.clock.advance(0.002), run_it(inputs))[1]
+    run_it = world.runner
+
+    def slow(inputs):
+        world.clock.advance(0.002)
+        return run_it(inputs)
+
+    world.runner = slow
     for n in range(6):
         world.ask(n, rows(16, n))
     world.turn()
@@ -150,14 +165,14 @@ def test_a_long_turn_is_cut_short_so_that_others_are_heard():
 
 def test_when_a_joint_run_fails_each_request_stands_for_itself():
     world = World(CHEAP)
-    run_it = world.run
+    run_it = world.runner
 
     def refuse(inputs):
         if (inputs["x"] < 0).any():
             raise InferenceFailed(name="m", problem="negative")
         return run_it(inputs)
 
-    world.run = refuse
+    world.runner = refuse
     world.ask("good", rows(1))
     world.ask("bad", rows(1, -9))
     world.turn()
@@ -167,8 +182,8 @@ def test_when_a_joint_run_fails_each_request_stands_for_itself():
 
 def test_an_engine_that_loses_rows_never_gives_one_client_another_ones_answer():
     world = World(CHEAP)
-    run_it = world.run
-    world.run = lambda inputs: {"scores": run_it(inputs)["scores"][: max(1, len(inputs["x"]) - 1)]}
+    run_it = world.runner
+    world.runner = lambda inputs: {"scores": run_it(inputs)["scores"][: max(1, len(inputs["x"]) - 1)]}
     world.ask("a", rows(1))
     world.ask("b", rows(1, 9))
     world.turn()
@@ -178,7 +193,7 @@ def test_an_engine_that_loses_rows_never_gives_one_client_another_ones_answer():
 
 def test_a_defect_in_a_joint_run_is_everyones_crash_and_the_next_turn_goes_on(caplog):
     world = World(CHEAP)
-    run_it, world.run = world.run, lambda _inputs: 1 / 0
+    run_it, world.runner = world.runner, lambda _inputs: {"y": 1 / 0}
     world.ask("a", rows(1))
     world.ask("b", rows(1))
     world.turn()
@@ -186,7 +201,7 @@ def test_a_defect_in_a_joint_run_is_everyones_crash_and_the_next_turn_goes_on(ca
         "a": Crashed(problem="ZeroDivisionError", name="m"),
         "b": Crashed(problem="ZeroDivisionError", name="m"),
     }
-    world.run = run_it
+    world.runner = run_it
     world.ask("c", rows(1))
     world.turn()
     assert isinstance(world.outcomes["c"], Answered)
@@ -198,7 +213,7 @@ def test_shapes_that_differ_behind_the_first_axis_are_not_joined():
     free = build(graph, [("x", TensorProto.FLOAT, ["N", "M"])], [("y", TensorProto.FLOAT, ["N", "M"])])
     world = World(CHEAP, model=free)
     for n in (2, 3, 3):
-        world.ask(len(world.turns) + len(world.desk.lanes["m"]._tickets), np.full((1, n), n))
+        world.ask(f"{n} {world.desk.waiting}", np.full((1, n), n))
     world.turn()
     assert world.sizes == [1, 2]
     assert [outcome.answer.shape for outcome in world.outcomes.values()] == [(1, 2), (1, 3), (1, 3)]
@@ -229,8 +244,13 @@ def test_while_workers_are_busy_the_next_batch_forms():
 def test_the_most_urgent_goes_first_then_who_came_first():
     world = World(Costs(one=0.02))
     order = []
-    run_it = world.run
-    world.run = lambda inputs: (order.append(int(inputs["x"][0, 0])), run_it(inputs))[1]
+    run_it = world.runner
+
+    def noted(inputs):
+        order.append(int(inputs["x"][0, 0]))
+        return run_it(inputs)
+
+    world.runner = noted
     for name, priority in ((0, 0), (1, 0), (2, 5), (3, 1), (4, 0), (5, 5)):
         world.ask(name, rows(1, name), priority=priority)
     while world.pool.jobs:
@@ -292,9 +312,9 @@ def test_what_takes_long_to_read_is_read_on_a_worker():
 def test_jobs_run_off_the_loop_and_are_answered_on_it(run_loop):
     async def main():
         pool = WorkerPool(asyncio.get_running_loop(), threads=2)
-        answers = asyncio.Queue()
+        answers: asyncio.Queue[int] = asyncio.Queue()
         for n in range(10):
-            pool.submit(lambda n=n: pool.deliver(partial(answers.put_nowait, n * n)))
+            pool.submit(partial(pool.deliver, partial(answers.put_nowait, n * n)))
         assert {await answers.get() for _ in range(10)} == {n * n for n in range(10)}
         pool.close()
 

@@ -66,4 +66,4 @@ def test_labels_of_the_bundle_and_shapes_of_the_engine(folder):
     (folder / "skerry.json").write_bytes(msgspec.json.encode(changed))
     loaded = load(folder, "fp32")
     assert (loaded.io.outputs[0].labels, loaded.io.outputs[0].shape) == (("a", "b", "c"), (-1, 3))
-    assert loaded.cost > 0
+    assert loaded.costs.one > 0

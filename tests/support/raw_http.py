@@ -53,6 +53,10 @@ class RawHttp:
             BrokenPipeError, ConnectionResetError
         ):  # refused early: the answer is there all the same
             self.send(data)
+        return self.next()
+
+    def next(self) -> Answer:
+        """The next answer, which must come."""
         answer = self.answer()
         assert answer is not None, "closed without an answer"
         return answer

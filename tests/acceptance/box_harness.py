@@ -16,6 +16,7 @@ import msgspec
 from skerry.agent.supervise.doors import Doors, Ports
 from skerry.agent.supervise.process import Surroundings, Timing
 from skerry.agent.supervise.supervisor import Outlets, Supervisor
+from skerry.agent.supervise.watch import CrashLog
 from skerry.agent.update.contract import Launch
 from skerry.bundle.digest import digest_of
 from skerry.bundle.manifest import BundleConfig
@@ -67,6 +68,15 @@ class BoxAgent:
     def pid(self, workload: str) -> int:
         serving = self.supervisor._slots[workload].serving
         return serving.pid if serving is not None else 0
+
+    @property
+    def tally(self) -> dict[str, int]:
+        """What became of the connections of runners that died."""
+        return {str(verdict): count for verdict, count in self.supervisor._keeper.tally.items()}
+
+    def forget_crashes(self, workload: str) -> None:
+        """As if a minute had passed: a test kills more often than a crash loop is allowed to."""
+        self.supervisor._slots[workload].crashes = CrashLog()
 
     def doors(self, workload: str) -> Doors:
         doors = self.supervisor.doors(workload)

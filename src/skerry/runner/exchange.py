@@ -50,6 +50,7 @@ class Outgoing:
             self._socket.sendmsg([wire.encode(handed)], [rights], 0, path)  # socket.send_fds loses the address
         except OSError as error:
             _logger.debug("not handed over to %s: %s", path, error)
+            connection.stays()
             return False
         finally:
             for descriptor in descriptors[1:]:

@@ -45,6 +45,9 @@ class _KeptLine(Line):
     def kept(self, sent: int) -> None:
         self._book[self._at] = sent
 
+    def leaving(self) -> None:
+        self._book[self._at + 1] |= wire.LEAVING
+
     def left(self) -> None:
         if self._open:
             self._open = False
@@ -78,13 +81,13 @@ class Keeping:
         if self._alone or self._unsaid or not self._free:
             return NOWHERE
         number = self._free[0]
-        line = _KeptLine(self, number, self._book, connected)
-        line.kept(sent)
-        line.promise(sent, received, long=False)
+        if sent or received:  # else it is all zero
+            self._write(number, sent, received)
         if not self._say(kind, number, connected.fileno()):
+            self._write(number, 0, 0)
             return NOWHERE
         self._free.popleft()
-        return line
+        return _KeptLine(self, number, self._book, connected)
 
     def closed(self, number: int) -> None:
         self._unsaid.append(number)
@@ -93,7 +96,14 @@ class Keeping:
     def _catch_up(self) -> None:
         """A line is used again only when the agent was told that it is free."""
         while self._unsaid and self._say(wire.CLOSED, self._unsaid[0]):
-            self._free.append(self._unsaid.popleft())
+            number = self._unsaid.popleft()
+            self._write(number, 0, 0)
+            self._free.append(number)
+
+    def _write(self, number: int, sent: int, received: int) -> None:
+        at = number * _WORDS
+        self._book[at] = self._book[at + 1] = sent
+        self._book[at + 2] = received
 
     def _say(self, kind: int, number: int, *descriptors: int) -> bool:
         try:

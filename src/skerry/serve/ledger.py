@@ -21,6 +21,9 @@ class Line:
     def kept(self, sent: int) -> None:
         """After it was written, as far as it is known to be whole."""
 
+    def leaving(self) -> None:
+        """It is offered to another process, which may have it before `left` is said; a new promise takes that back."""
+
     def left(self) -> None:
         """Another process has the connection now; it stays open."""
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import mmap
@@ -61,13 +62,12 @@ class Copies:
         lines, self._lines = self._lines, {}
         for number, (connection, box) in lines.items():
             noted = self._noted(number)
-            try:
-                verdict = judge(noted, look(connection)) if noted is not None else Verdict.CLOSE
-            except OSError:
-                verdict = Verdict.CLOSE
-            yield Copy(
-                connection=connection, box=box, noted=noted or Noted(kept=0, promised=0, received=0), verdict=verdict
-            )
+            verdict = Verdict.CLOSE
+            with contextlib.suppress(OSError):
+                seen = look(connection)
+                verdict = judge(noted, seen)
+                _log.info("connection workload=%s verdict=%s %s %s", self.workload, verdict, noted, seen)
+            yield Copy(connection=connection, box=box, noted=noted, verdict=verdict)
 
     def close(self) -> None:
         for connection, _ in self._lines.values():
@@ -102,9 +102,9 @@ class Copies:
         else:
             _log.warning("table refused workload=%s size=%d", self.workload, size)
 
-    def _noted(self, number: int) -> Noted | None:
+    def _noted(self, number: int) -> Noted:
         if self._table is None or (number + 1) * wire.LINE.size > len(self._table):
-            return None
+            return Noted(kept=0, promised=0, received=0)
         return read_line(self._table, number)
 
 

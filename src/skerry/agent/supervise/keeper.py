@@ -187,6 +187,8 @@ class Keeper:
             case Verdict.ANSWER:
                 answer = sorry(RunnerLost(workload=workload), retry_after=1)
                 self._apologise(Apology(copy.connection, answer, now=self._clock.monotonic(), asked=True))
+            case Verdict.LET_GO:
+                copy.connection.close()
             case Verdict.CLOSE:
                 _end(copy.connection)
 

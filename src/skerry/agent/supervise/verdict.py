@@ -27,6 +27,7 @@ _ESTABLISHED, _CLOSE_WAIT = 1, 8
 class Verdict(StrEnum):
     HAND_ON = "hand-on"  # idle: the next runner goes on with it
     ANSWER = "answer"  # a request was taken and nothing answered: one 503, then close
+    LET_GO = "let-go"  # another runner has it: the copy goes, the connection stays
     CLOSE = "close"  # an answer had begun, or nobody is there
 
 
@@ -38,6 +39,7 @@ class Noted:
     promised: int
     received: int
     long: bool = False
+    leaving: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,8 @@ class Seen:
 
 
 def judge(noted: Noted, seen: Seen) -> Verdict:
+    if noted.leaving:
+        return Verdict.LET_GO
     if not seen.open:
         return Verdict.CLOSE
     if seen.consumed is None or seen.sent is None:
@@ -65,7 +69,13 @@ def judge(noted: Noted, seen: Seen) -> Verdict:
 
 def read_line(table: bytes | mmap.mmap, line: int) -> Noted:
     kept, promised, received = wire.LINE.unpack_from(table, line * wire.LINE.size)
-    return Noted(kept=kept, promised=promised & wire.COUNT, received=received, long=bool(promised & wire.LONG))
+    return Noted(
+        kept=kept,
+        promised=promised & wire.COUNT,
+        received=received,
+        long=bool(promised & wire.LONG),
+        leaving=bool(promised & wire.LEAVING),
+    )
 
 
 def look(connection: socket.socket) -> Seen:

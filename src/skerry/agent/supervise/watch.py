@@ -40,8 +40,9 @@ class CrashLog:
         return max(self.recent(now, digest), self._never_served.get(digest, 0)) >= CRASHES
 
     def pause(self, now: float, digest: str) -> float:
-        """Seconds before the next start: 0.25, 0.5, 1 ... 30."""
-        return float(min(30.0, 0.25 * 2 ** max(0, self.recent(now, digest) - 1)))
+        """Seconds before the next start: none after the first crash, for clients wait; then 0.5, 1 ... 30."""
+        recent = self.recent(now, digest)
+        return float(min(30.0, 0.25 * 2 ** (recent - 1))) if recent > 1 else 0.0
 
 
 class SoakWatch:

@@ -16,7 +16,8 @@ from functools import partial
 from typing import Final, Protocol, cast
 
 from skerry.serve.http import framing
-from skerry.serve.http.message import HttpRequest, HttpResponse, QuickResponse, Reply, Switching, head_of
+from skerry.serve.http.apart import Apart
+from skerry.serve.http.message import HttpRequest, HttpResponse, QuickResponse, Reply, Sent, Switching, head_of
 from skerry.serve.http.receiving import Books, Receiver
 from skerry.serve.ledger import NOWHERE, Line
 
@@ -73,6 +74,8 @@ class Connection(asyncio.Protocol):
         self._lingering = False
         self._read_paused = False
         self._write_blocked = False
+        self._copy: socket.socket | None = None  # a descriptor for workers
+        self._copy_used = False
         self._long = False  # the last answer may need more than one write
         self._unsent = 0  # bytes of answers the client had not taken when its deadline was set
         self.deadline = self._host.now() + self._limits.idle_seconds
@@ -105,7 +108,12 @@ class Connection(asyncio.Protocol):
         if transport.get_write_buffer_size():
             return None
         begun = Begun(received=self._received, sent=self._sent, settled=self._settled, request=self._current)
+        self._line.leaving()
         return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())), begun
+
+    def stays(self) -> None:
+        """Nobody took what was offered."""
+        self._line.promise(self._sent, self._settled, long=False)
 
     def handed_over(self) -> None:
         """Another process has it: nothing is read or written here any more, and the connection stays open."""
@@ -154,6 +162,7 @@ class Connection(asyncio.Protocol):
     def _leave(self) -> None:
         self._line.left()  # no effect when it has ended
         self._transport = None
+        self._let_go()
         self._finished = True
         self._current = None
         self._receiver.close()
@@ -199,13 +208,52 @@ class Connection(asyncio.Protocol):
                 elsewhere = self._host.elsewhere
                 if elsewhere is not None and elsewhere(self, request):
                     break
+                request.apart = self.apart
                 self._host.handle(request, partial(self._answer, request))
         finally:
             self._pumping = False
         self._settle()
 
-    def _answer(self, request: HttpRequest, response: HttpResponse | QuickResponse | Switching) -> None:
+    def apart(self) -> Apart | None:
+        """A worker's own way to write the answer to the request that is being answered; None when it must not."""
+        request, transport = self._current, self._transport
+        if request is None or transport is None or transport.get_write_buffer_size():
+            return None
+        ordinary = request.head.keep_alive and not request.head.old and request.head.method != "HEAD"
+        if not ordinary or not self.undisturbed:
+            return None
+        if self._copy is None:
+            try:
+                self._copy = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            except OSError:  # out of descriptors
+                return None
+            self._copy.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        self._copy_used = True
+        return Apart(self, self._copy, self._received)
+
+    @property
+    def undisturbed(self) -> bool:
+        """One request is being answered, and neither is there another nor must more be said with the answer."""
+        return (
+            self._current is not None
+            and self._receiver.between
+            and not (self._draining or self._finished or self._write_blocked)
+        )
+
+    def promise(self, size: int, received: int) -> None:
+        self._settled = received
+        self._note(size)
+
+    def _let_go(self) -> None:
+        """Close the copy once no worker can be using it: its number would become another connection's."""
+        if self._copy is not None and self._transport is None and not self._copy_used:
+            self._copy.close()
+            self._copy = None
+
+    def _answer(self, request: HttpRequest, response: HttpResponse | QuickResponse | Switching | Sent) -> None:
+        self._copy_used = False
         if request is not self._current:
+            self._let_go()
             return  # the client has gone
         self._current = None
         self._receiver.hold(-len(request.body))
@@ -219,9 +267,14 @@ class Connection(asyncio.Protocol):
             or self._receiver.fault is not None
             or (self._receiver.since is not None and not self._finished)
         )
-        last = not request.head.keep_alive or ((self._draining or self._finished) and not more)
-        self._settled = 0 if more else self._received
-        self._write(response, head_only=request.head.method == "HEAD", last=last, old=request.head.old)
+        if isinstance(response, Sent):
+            last = self._finished and not more
+            if response.rest and self._transport is not None:
+                self._transport.write(response.rest)
+        else:
+            last = not request.head.keep_alive or ((self._draining or self._finished) and not more)
+            self._settled = 0 if more else self._received
+            self._write(response, head_only=request.head.method == "HEAD", last=last, old=request.head.old)
         if last:
             self._linger()
         else:

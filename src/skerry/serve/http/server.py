@@ -87,8 +87,8 @@ class HttpServer:
             connected.close()
             return
         begun = begun or Begun()
+        line = self._ledger.open(connected, sent=begun.sent, received=begun.settled)  # first: from here on it is safe
         connected.setblocking(False)  # noqa: FBT003 - the standard library's signature
-        line = self._ledger.open(connected, sent=begun.sent, received=begun.settled)
         loop = asyncio.get_running_loop()
         arriving = loop.create_task(loop.connect_accepted_socket(lambda: Connection(self, line, begun), connected))
         self._arriving.add(arriving)

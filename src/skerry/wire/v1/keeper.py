@@ -32,7 +32,8 @@ MESSAGE: Final = Layout("<BI")
 
 LINE: Final = Layout("<QQQ")  # in the machine's own order on every machine we run on
 LONG: Final = 1 << 63  # with the second: the answer may need more than one write
-COUNT: Final = LONG - 1
+LEAVING: Final = 1 << 62  # with the second: another process may have the connection already
+COUNT: Final = LEAVING - 1
 
 LARGEST_INLINE: Final = 48 * 1024
 """Larger bodies are spilled: a datagram has to fit into the smallest send buffer."""

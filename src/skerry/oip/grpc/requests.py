@@ -87,11 +87,12 @@ def _read(plan: RequestPlan, parts: Parts, inputs: Iterator[tuple[str, Array]]) 
         id=identifier or None,
         timeout=plan.timeout,
         priority=plan.priority,
+        sequence=plan.sequence,
     )
 
 
 def _remember(key: bytes, plan: RequestPlan, model: ModelSignature) -> None:
-    if len(key) > _MAX_REMEMBERED:
+    if len(key) > _MAX_REMEMBERED or plan.sequence:
         return
     if len(model.plans) >= _REMEMBERED:
         model.plans.clear()

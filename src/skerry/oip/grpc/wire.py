@@ -25,6 +25,9 @@ _LENGTH: Final = 2
 _FIXED: Final = {1: 8, 5: 4}  # wire type -> bytes
 _MAX_FIELDS: Final = 4096  # a message has to be walked through on the loop's thread
 _MAX_VARINT: Final = 10
+_REMEMBERED: Final = 64  # layouts
+_MAX_REMEMBERED: Final = 2048  # bytes of a head
+_MAX_SEGMENTS: Final = 16  # inputs
 
 
 class Parts(Struct, frozen=True, kw_only=True):
@@ -41,12 +44,43 @@ def _bad(problem: str) -> InferenceRequestInvalid:
     return InferenceRequestInvalid(problem=f"the message is not a ModelInferRequest: {problem}")
 
 
+class _Layout(Struct, frozen=True, kw_only=True):
+    """Of a message that was split before: what it held beside `raw`, and where that lies."""
+
+    fixed: tuple[tuple[int, int, bytes], ...]  # begin, end and content of everything else
+    raw: tuple[tuple[int, int], ...]
+    parts: Parts
+
+
+_layouts: Final[dict[int, _Layout]] = {}
+"""By the length of the message: a client's next request differs from its last in the values alone."""
+
+
 def split(message: bytes | bytearray) -> Parts:
     """Raises InferenceRequestInvalid for what is no protobuf message, or has no end of fields."""
+    layout = _layouts.get(len(message))
+    if layout is not None:
+        for begin, end, content in layout.fixed:
+            if message[begin:end] != content:
+                break
+        else:
+            view = memoryview(message).toreadonly()
+            known = layout.parts
+            return Parts(
+                name=known.name,
+                version=known.version,
+                id=known.id,
+                head=known.head,
+                raw=tuple([view[begin:end] for begin, end in layout.raw]),
+            )
+    return _split(message)
+
+
+def _split(message: bytes | bytearray) -> Parts:
     view = memoryview(message).toreadonly()
     end = len(message)
     last = {_NAME: view[:0], _VERSION: view[:0], _ID: view[:0]}  # of a field that comes twice the last one counts
-    raw: list[memoryview] = []
+    raw: list[tuple[int, int]] = []
     head: list[memoryview] = []
     at = kept = fields = 0
     while at < end and fields <= _MAX_FIELDS:
@@ -57,11 +91,10 @@ def split(message: bytes | bytearray) -> Parts:
         if stop > end:
             raise _bad("it ends inside a field")
         if tag in _TAKEN_OUT:
-            if kept != start:
-                head.append(view[kept:start])
+            head.append(view[kept:start])
             kept = stop
         if tag == _RAW_INPUT:
-            raw.append(view[at:stop])
+            raw.append((at, stop))
         elif tag in last:
             last[tag] = view[at:stop]
         at = stop
@@ -69,12 +102,33 @@ def split(message: bytes | bytearray) -> Parts:
     if at < end:
         raise _bad(f"it has more than {_MAX_FIELDS} fields")
     head.append(view[kept:end])
-    return Parts(
+    parts = Parts(
         name=_text(last[_NAME]),
         version=_text(last[_VERSION]),
         id=bytes(last[_ID]),
         head=b"".join(head),
+        raw=tuple([view[begin:stop] for begin, stop in raw]),
+    )
+    _remember(message, raw, parts)
+    return parts
+
+
+def _remember(message: bytes | bytearray, raw: list[tuple[int, int]], parts: Parts) -> None:
+    """Not where the client numbers its requests, nor where the values are in the head."""
+    if parts.id or not raw or len(parts.head) > _MAX_REMEMBERED or len(raw) > _MAX_SEGMENTS:
+        return
+    edges = [0, *(edge for place in raw for edge in place), len(message)]
+    fixed = tuple(
+        (begin, end, bytes(message[begin:end]))
+        for begin, end in zip(edges[::2], edges[1::2], strict=True)
+        if begin < end
+    )
+    if len(_layouts) >= _REMEMBERED:
+        _layouts.clear()
+    _layouts[len(message)] = _Layout(
+        fixed=fixed,
         raw=tuple(raw),
+        parts=Parts(name=parts.name, version=parts.version, id=b"", head=parts.head, raw=()),
     )
 
 

@@ -15,18 +15,23 @@ from typing import Final, Protocol, cast
 
 from skerry.serve.grpc import frames
 from skerry.serve.grpc.exchange import Failure, Service
-from skerry.serve.grpc.frames import ConnectionFault, ErrorCode
+from skerry.serve.grpc.frames import HEADER_SIZE, ConnectionFault, ErrorCode
 from skerry.serve.grpc.framing import FrameReader
 from skerry.serve.grpc.headers import Ask, Asked, HeaderReader, Malformed, NotGrpc, Refusal
 from skerry.serve.grpc.limits import GrpcLimits
 from skerry.serve.grpc.status import GrpcStatus
-from skerry.serve.grpc.stream import State, Stream
+from skerry.serve.grpc.stream import PREFIX, State, Stream
 from skerry.serve.grpc.streams import Server, Streams
 
 _LINGER_SECONDS: Final = 2.0
 _NEVER: Final = float("inf")
 _DRAIN_PING: Final = b"last one"
 _WINDOW: Final = 1 << 30  # of the connection; what may be held in memory is bounded by the server, not by this
+_CALL_SIZE: Final = frames.CALL.size
+_SHORTEST: Final = HEADER_SIZE + _CALL_SIZE
+_LONGEST: Final = 64 * 1024
+_head: Final = frames.HEADER.unpack_from
+_call: Final = frames.CALL.unpack_from
 _logger = logging.getLogger(__name__)
 
 
@@ -159,9 +164,45 @@ class GrpcConnection(asyncio.Protocol):
             return
         self._now = self._host.now()
         try:
-            self._reader.feed(data)
+            if not self._usual(data):
+                self._reader.feed(data)
         except ConnectionFault as fault:
             self._end(fault.code, str(fault))
+
+    def _usual(self, data: bytes) -> bool:
+        """HEADERS seen before, and DATA with END_STREAM, and nothing else: what most clients send for most calls.
+
+        False when it is anything else, which nothing has been done for then.
+        """
+        end = len(data)
+        if end < _SHORTEST or end > _LONGEST or not self._reader.empty:
+            return False
+        high, low, kind, flags, number = _head(data)
+        at = HEADER_SIZE + (high << 8 | low)
+        if kind != frames.HEADERS or flags != frames.END_HEADERS or at + _CALL_SIZE > end:
+            return False
+        high, low, kind, flags, same, packed, length = _call(data, at)
+        ask = self._headers.known.get(data[HEADER_SIZE:at])
+        streams = self._streams
+        if (
+            (kind, flags, same, packed) != (frames.DATA, frames.END_STREAM, number, 0)
+            or high << 8 | low != length + PREFIX
+            or at + _CALL_SIZE + length != end
+            or type(ask) is not Ask
+            or number <= streams.last
+            or not number & 1
+            or number > frames.STREAM_MASK
+            or self._closing
+            or streams.full
+        ):
+            return False
+        self._window -= length + PREFIX
+        if self._window < _WINDOW >> 1:
+            self._refill()
+        streams.last = number
+        streams.opened += 1
+        streams.whole(number, ask, data[at + _CALL_SIZE :], self._now)
+        return True
 
     def eof_received(self) -> bool:
         """Keep the write side open while answers are still due."""

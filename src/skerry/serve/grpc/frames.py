@@ -13,6 +13,9 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER: Final = struct.Struct(">HBBBI")
 """Length (16 + 8 bits), type, flags, stream."""
 
+CALL: Final = struct.Struct(">HBBBIBI")
+"""The beginning of a DATA frame with a message of gRPC: the frame's header, the flag of compression, the length."""
+
 HEADER_SIZE: Final = 9
 STREAM_MASK: Final = 0x7FFFFFFF
 MAX_WINDOW: Final = 0x7FFFFFFF

@@ -82,8 +82,8 @@ class FrameReader:
 
     @property
     def empty(self) -> bool:
-        """Between two frames."""
-        return not self._rest and not self._left and self._block is None
+        """Between two frames, and any may come."""
+        return not self._rest and not self._left and self._only == _ANY and not self._preface
 
     # --- inside
 

@@ -29,6 +29,7 @@ _PSEUDO: Final = frozenset({b":method", b":path", b":scheme", b":authority"})
 _REQUIRED: Final = frozenset({b":method", b":path", b":scheme"})
 _TIMEOUT_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _MAX_TIMEOUT_DIGITS: Final = 8
+_AT_ONCE: Final = 1e-9  # a timeout of 0: no timeout is said by leaving it out
 _CONTENT_TYPE: Final = b"application/grpc"
 
 
@@ -158,7 +159,7 @@ def timeout_of(value: bytes | None) -> float | None:
     digits, unit = text[:-1], text[-1:]
     if not (digits.isdigit() and len(digits) <= _MAX_TIMEOUT_DIGITS and unit in _TIMEOUT_UNITS):
         raise ValueError(f"grpc-timeout is {text[:20]!r}")
-    return int(digits) * _TIMEOUT_UNITS[unit]
+    return int(digits) * _TIMEOUT_UNITS[unit] or _AT_ONCE
 
 
 # --- answers: literals without indexing (RFC 7541 section 6.2.2), so that nothing has to be remembered ---------------------

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
-from skerry.errors import InferenceFailed, InferenceRequestInvalid, SkerryError, UnknownModel, UnsupportedEncoding
+from skerry.errors import InferenceRequestInvalid, SkerryError, UnknownModel, UnsupportedEncoding
 from skerry.oip.grpc import answers, requests, wire
 from skerry.oip.grpc import documents as messages
 from skerry.oip.grpc.descriptors import Message
 from skerry.oip.messages import InferRequest, ModelSignature
 from skerry.runtime.datatypes import Array
 from skerry.serve import documents
-from skerry.serve.calls import Answered, Call, Outcome, Refused
+from skerry.serve.calls import Answered, Call, Outcome
 from skerry.serve.desk import Desk
 from skerry.serve.grpc.exchange import Failure, Incoming, Method, Payload, Reply, failure
 from skerry.serve.grpc.status import GrpcStatus
@@ -50,9 +50,14 @@ class InferCall(Call, kw_only=True):
     """`parts` are None for a message that is still compressed; `limit` bounds it once it is not."""
 
     message: bytes | bytearray
+    reply: Reply
     encoding: str = ""
     limit: int = 0
     parts: wire.Parts | None = None
+
+    @property
+    def weight(self) -> int:
+        return len(self.message)
 
     def decode(self, model: ModelSignature) -> InferRequest:
         parts = self.parts
@@ -66,6 +71,14 @@ class InferCall(Call, kw_only=True):
         """What is small enough is one piece, so that its worker joins it, not the loop."""
         payload = answers.encode(request, outputs, model)
         return [b"".join(payload)] if sum(map(len, payload)) < _JOIN_BELOW else payload
+
+    def finish(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Answered):
+            self.reply(cast("Payload", outcome.answer))
+        else:
+            self.reply(failure(outcome.error))
+        if self.done is not None:
+            self.done(outcome)
 
 
 class GrpcService:
@@ -99,37 +112,37 @@ class GrpcService:
 
     def _infer(self, incoming: Incoming, reply: Reply) -> None:
         try:
-            served, call = self._packed(incoming) if incoming.encoding else self._plain(incoming)
+            served, call = self._packed(incoming, reply) if incoming.encoding else self._plain(incoming, reply)
         except SkerryError as error:
             reply(failure(error))
             return
-        self._desk.ask(served, call, partial(_finish, served, reply))
+        self._desk.ask(served, call)
 
-    def _plain(self, incoming: Incoming) -> tuple[Served, InferCall]:
+    def _plain(self, incoming: Incoming, reply: Reply) -> tuple[Served, InferCall]:
         parts = wire.split(incoming.message)
-        served = self._desk.find(parts.name, parts.version)
-        return served, InferCall(
+        return self._desk.find(parts.name, parts.version), InferCall(
             received=incoming.received,
             deadline=incoming.deadline,
             size=len(parts.head),
             pinned=bool(parts.version),
             message=incoming.message,
+            reply=reply,
             parts=parts,
         )
 
-    def _packed(self, incoming: Incoming) -> tuple[Served, InferCall]:
+    def _packed(self, incoming: Incoming, reply: Reply) -> tuple[Served, InferCall]:
         """Unpacked on a worker; only as much as names the model here."""
         if incoming.encoding not in _ENCODINGS:
             raise UnsupportedEncoding(encoding=incoming.encoding)
         begin = beginning(bytes(incoming.message), incoming.encoding, _BEGINNING)
         name, version = wire.names(begin, whole=len(begin) < _BEGINNING)
-        served = self._desk.find(name, version)
-        return served, InferCall(
+        return self._desk.find(name, version), InferCall(
             received=incoming.received,
             deadline=incoming.deadline,
             heavy=True,
             pinned=bool(version),
             message=incoming.message,
+            reply=reply,
             encoding=incoming.encoding,
             limit=self._limit,
         )
@@ -190,14 +203,3 @@ def _simple(name: str, answer: Callable[[Message], bytes], incoming: Incoming, r
     except SkerryError as error:
         result = failure(error)
     reply(result)
-
-
-def _finish(served: Served, reply: Reply, outcome: Outcome) -> None:
-    match outcome:
-        case Answered(answer=list() as payload):
-            reply(payload)
-        case Refused(error=error):
-            reply(failure(error))
-        case _:
-            problem = "an internal error, see the log"
-            reply(failure(InferenceFailed(name=served.signature.name, problem=problem)))

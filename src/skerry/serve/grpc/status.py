@@ -34,7 +34,11 @@ STATUS: Final[dict[type[errors.SkerryError], GrpcStatus]] = {
     errors.MethodNotAllowed: GrpcStatus.UNIMPLEMENTED,
     errors.UnknownPath: GrpcStatus.UNIMPLEMENTED,
     errors.Overloaded: GrpcStatus.UNAVAILABLE,
+    errors.SequenceRefused: GrpcStatus.INVALID_ARGUMENT,
+    errors.TooManySequences: GrpcStatus.UNAVAILABLE,
     errors.DeadlineExceeded: GrpcStatus.DEADLINE_EXCEEDED,
+    errors.RunnerLost: GrpcStatus.UNAVAILABLE,
+    errors.ModelDown: GrpcStatus.UNAVAILABLE,
 }
 
 

@@ -48,11 +48,11 @@ class Stream:
         self.since = since
         self.method: Method  # known once the path is
         self.state = State.RECEIVING
-        self.body = bytearray()
+        self.body: bytes | bytearray = b""
         self.received = 0  # bytes of DATA, padding included
         self.half = False  # the client has sent its last frame
         self.unsent = 0
-        self._parts: deque[memoryview] = deque()
+        self._parts: deque[memoryview]  # of the answer, once there is one
 
     @property
     def deadline(self) -> float:
@@ -63,6 +63,8 @@ class Stream:
 
     def take(self, data: bytes | memoryview, limit: int) -> None:
         """Raises RequestTooLarge as soon as the length says so, InferenceRequestInvalid when there is more than one message."""
+        if not self.body:
+            self.body = bytearray()
         self.body += data
         if len(self.body) < PREFIX:
             return
@@ -72,23 +74,21 @@ class Stream:
         if len(self.body) > PREFIX + size:
             raise InferenceRequestInvalid(problem="there is more than one message, where the method takes one")
 
-    def message(self) -> tuple[bool, bytearray]:
+    def message(self) -> tuple[bool, bytes | bytearray]:
         """Whether it is compressed, and the message. Raises InferenceRequestInvalid."""
         body = self.body
         if len(body) < PREFIX or len(body) != PREFIX + int.from_bytes(body[1:PREFIX], "big"):
             raise InferenceRequestInvalid(problem="the message is cut short")
         if body[0] not in _FLAGS:
             raise InferenceRequestInvalid(problem="the flags in front of the message are not those of gRPC")
-        packed = body[0] == 1
-        self.body = bytearray()
-        del body[:PREFIX]
-        return packed, body
+        self.body = b""
+        return body[0] == 1, body[PREFIX:]
 
     # --- the answer
 
     def queue(self, payload: Payload) -> None:
         size = sum(map(len, payload))
-        self._parts.append(memoryview(b"\0" + size.to_bytes(4, "big")))
+        self._parts = deque((memoryview(b"\0" + size.to_bytes(4, "big")),))
         self._parts.extend(memoryview(part) for part in payload if len(part))
         self.unsent = size + PREFIX
 

@@ -92,6 +92,25 @@ class Streams:
         none = Failure(status=GrpcStatus.INVALID_ARGUMENT, text="there is no message")
         return found if isinstance(found, Failure) else none
 
+    def whole(self, number: int, ask: Ask, message: bytes, now: float) -> None:
+        """`begin` and `data` at once, for a call that came in one piece."""
+        method = self._service.find(ask.path)
+        stream = Stream(number, ask, self.sender.initial, now)
+        stream.half = True
+        self.open[number] = stream
+        if isinstance(method, Failure):
+            self.fail(stream, method)
+            return
+        stream.state = State.ASKED
+        stream.received = size = len(message)
+        self._held += size
+        self._server.held += size
+        timeout = ask.timeout
+        method(
+            Incoming(message=message, received=now, deadline=0.0 if timeout is None else now + timeout),
+            partial(self._answer, stream),
+        )
+
     # --- receiving
 
     def data(self, stream: Stream, flags: int, payload: bytes, size: int, now: float) -> None:
@@ -187,9 +206,11 @@ class Streams:
     def _done(self, stream: Stream) -> None:
         """Answered: it was worth a few frames."""
         del self.open[stream.id]
-        self._release(stream)
+        if stream.received:
+            self._release(stream)
         self.allowance.earn()
-        self._settle()
+        if not self.open and not self.gone:
+            self._settled()
 
     # --- resetting
 

@@ -46,6 +46,7 @@ VERBS: dict[str, Verb] = {
         _verb("audit", FLEET, "Fetch a device's history and verify its chain"),
         _verb("up", SYSTEM, "Run a hub on this machine"),
         _verb("agent", SYSTEM, "Join, run and inspect the agent of this device"),
+        _verb("top", SYSTEM, "Watch the models that run on this machine"),
         _verb("login", SYSTEM, "Remember a hub's address and token"),
         _verb("user", SYSTEM, "Give people and programs their own tokens"),
         _verb("doctor", SYSTEM, "Find out what is wrong with this machine or its hub"),

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where `skerry top` reads: the workloads an agent on this machine has, or servers by their addresses."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import Struct
+
+from skerry.agent import main as agent
+from skerry.cli.benching import processes
+from skerry.cli.top_figures import Reading, Row, from_metrics, from_statistics, rows
+from skerry.client import address as addresses
+from skerry.client.address import Address, Scheme
+from skerry.effects import Clock
+
+_PATIENCE_SECONDS: Final = 1.0
+_LIMIT: Final = 4 << 20
+_OK: Final = 200
+_LOCAL: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0"})  # noqa: S104 - compared with, not bound
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """One workload and where it serves; no `url` while it does not."""
+
+    workload: str
+    state: str
+    url: str = ""
+    bundle: str = ""
+    variant: str = ""
+    problem: str = ""
+
+
+class Overview(Struct, frozen=True, kw_only=True):
+    title: str
+    places: tuple[Place, ...]
+    issues: tuple[str, ...] = ()
+
+
+def of_agent(state: Path) -> Overview:
+    """Raises NotEnrolled, StateDamaged."""
+    status = agent.status(state)
+    places = tuple(
+        Place(
+            workload=work.name,
+            state=work.state,
+            url=work.url or (f"unix://{work.unix}" if work.unix else ""),
+            bundle=work.bundle or work.committed,
+            variant=work.variant,
+            problem=work.problem,
+        )
+        for work in status.workloads
+    )
+    running = f"agent {status.pid}" if status.running else "agent stopped"
+    return Overview(title=f"{status.name}, {running}", places=places, issues=status.issues)
+
+
+def of_urls(urls: Iterable[str]) -> Overview:
+    places = tuple(Place(workload=_name(url), state="serving", url=url) for url in urls)
+    return Overview(title=f"{len(places)} server{'s' * (len(places) != 1)}", places=places)
+
+
+def _name(url: str) -> str:
+    """Host and port, or the name of the socket. Raises CallInvalid for what is no address."""
+    address = addresses.parse(url)
+    return address.authority if address.scheme is Scheme.HTTP else Path(address.path).name
+
+
+class Watch:
+    """Remembers the last reading of each place."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last: dict[tuple[str, str], Reading] = {}
+        self._pids: dict[str, int] = {}
+
+    def look(self, places: Iterable[Place]) -> list[Row]:
+        found: list[Row] = []
+        for place in places:
+            found += self._look(place)
+        return found
+
+    def _look(self, place: Place) -> list[Row]:
+        model, _, version = place.bundle.partition(":")
+        idle = Row(
+            workload=place.workload,
+            state=place.state,
+            model=model,
+            version=version,
+            variant=place.variant,
+            problem=place.problem,
+        )
+        if not place.url:
+            return [idle]
+        key = (place.workload, place.url)
+        try:
+            reading = self._read(place.url)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self._last.pop(key, None)
+            self._pids.pop(place.url, None)
+            state = "no answer" if place.state == "serving" else place.state
+            return [_with(idle, state=state, problem=str(error) or type(error).__name__)]
+        before, self._last[key] = self._last.get(key), reading
+        return rows(place.workload, place.state, before, reading) or [idle]
+
+    def _read(self, url: str) -> Reading:
+        """Raises OSError, HTTPException, ValueError."""
+        address = addresses.parse(url)
+        status, text = get(address, "/metrics")
+        models, waiting, resident = from_metrics(text) if status == _OK else ({}, None, None)
+        if not models:
+            models = from_statistics(_object(address, "/v2/models/stats"))
+        pids = self._tree(url, address)
+        rss = processes.memory(pids).rss if pids else resident
+        return Reading(
+            at=self._clock.monotonic(),
+            models=models,
+            waiting=waiting,
+            cpu=processes.cpu_seconds(pids) if pids else None,
+            rss_mib=rss,
+        )
+
+    def _tree(self, url: str, address: Address) -> tuple[int, ...]:
+        """The processes behind an address, looked for again once they are gone."""
+        pid = self._pids.get(url)
+        if pid is None or not Path(f"/proc/{pid}").exists():
+            pid = _listener(address)
+            if pid is None:
+                return ()
+            self._pids[url] = pid
+        return processes.tree(pid)
+
+
+def _with(row: Row, *, state: str, problem: str) -> Row:
+    return Row(
+        workload=row.workload, state=state, model=row.model, version=row.version, variant=row.variant, problem=problem
+    )
+
+
+def _listener(address: Address) -> int | None:
+    if address.scheme is not Scheme.HTTP:
+        return processes.unix_listener(address.path)
+    return processes.listener_of(address.port) if address.host in _LOCAL else None
+
+
+class _Unix(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_PATIENCE_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def get(address: Address, path: str) -> tuple[int, str]:
+    """Status and body, at most 4 MiB of it. Raises OSError, HTTPException."""
+    connection = (
+        http.client.HTTPConnection(address.host, address.port, timeout=_PATIENCE_SECONDS)
+        if address.scheme is Scheme.HTTP
+        else _Unix(address.path)
+    )
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read(_LIMIT).decode("utf-8", "replace")
+    finally:
+        connection.close()
+
+
+def _object(address: Address, path: str) -> Mapping[str, Any]:
+    status, text = get(address, path)
+    document = json.loads(text) if status == _OK else {}
+    return document if isinstance(document, dict) else {}

@@ -41,6 +41,12 @@ class Call(Struct, kw_only=True, gc=False):
         """The transport's answer."""
         raise NotImplementedError
 
+    def aside(self) -> None:
+        """On the loop's thread, when a worker is going to answer."""
+
+    def hand_over(self, answer: object) -> None:
+        """On that worker's thread, with what `encode` made: the client may be given it at once. `finish` still follows."""
+
     def finish(self, outcome: Outcome) -> None:
         if self.done is not None:
             self.done(outcome)

@@ -125,6 +125,7 @@ class Desk:
         if self._reading >= self._around.queue:
             raise Overloaded(retry_after=1)
         self._reading += 1
+        call.aside()
         self._around.pool.submit(partial(self._whole, served, call))
 
     def _whole(self, served: Served, call: Call) -> None:
@@ -132,6 +133,8 @@ class Desk:
         outcome: Outcome
         try:
             outcome = run_one(served, admit(served, call, self._now), self._now)
+            if isinstance(outcome, Answered):
+                call.hand_over(outcome.answer)
         except SkerryError as error:
             outcome = Refused(error=error)
         except Exception as error:  # the outermost frame of a request

@@ -159,6 +159,7 @@ class Endpoints:
 
     def _infer(self, prepared: _Infer, request: HttpRequest, reply: Reply) -> None:
         asked = call(request.body, prepared.wishes, received=request.received, reply=reply, limit=self._limit)
+        asked.ways = request.apart
         if self._regions is not None:
             asked = with_regions(asked, self._regions)
         if prepared.pinned:

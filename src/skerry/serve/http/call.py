@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, cast
 
 from msgspec import Struct
@@ -14,7 +14,18 @@ from skerry.oip.messages import InferRequest, ModelSignature
 from skerry.runtime.datatypes import Array
 from skerry.serve.calls import Answered, Call, Outcome
 from skerry.serve.http import encoding
-from skerry.serve.http.message import BINARY, JSON, HttpResponse, QuickResponse, Reply, head_of, in_binary, refusal
+from skerry.serve.http.message import (
+    BINARY,
+    JSON,
+    HttpResponse,
+    QuickResponse,
+    Reply,
+    Sent,
+    Way,
+    head_of,
+    in_binary,
+    refusal,
+)
 
 _MAX_DIGITS: Final = 15  # no body has 10^15 bytes
 _MILLISECONDS: Final = 1e-3
@@ -39,6 +50,9 @@ class HttpCall(Call, kw_only=True, gc=False):
     wishes: Wishes
     reply: Reply
     limit: int = BODY_LIMIT
+    ways: Callable[[], Way | None] | None = None
+    way: Way | None = None  # of a worker
+    sent: Sent | None = None
 
     @property
     def weight(self) -> int:
@@ -67,8 +81,18 @@ class HttpCall(Call, kw_only=True, gc=False):
             headers += (("Content-Encoding", chosen),)
         return HttpResponse(body=body, content_type=JSON if answer.header_length is None else BINARY, headers=headers)
 
+    def aside(self) -> None:
+        if self.ways is not None:
+            self.way = self.ways()
+
+    def hand_over(self, answer: object) -> None:
+        if self.way is not None and isinstance(answer, HttpResponse | QuickResponse):
+            self.sent = self.way.send(answer)
+
     def finish(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Answered):
+        if self.sent is not None:
+            self.reply(self.sent)
+        elif isinstance(outcome, Answered):
             self.reply(cast("HttpResponse | QuickResponse", outcome.answer))
         else:
             self.reply(refusal(outcome.error))

@@ -87,6 +87,16 @@ class Connection(asyncio.Protocol):
         """Nothing received, nothing to answer."""
         return self._current is None and self._receiver.since is None and not self._waiting
 
+    @property
+    def stalled(self) -> bool:
+        """Nothing but the beginning of a head is here."""
+        return self._current is None and not self._waiting and self._receiver.in_head
+
+    @property
+    def leaving(self) -> bool:
+        """The last answer has been written."""
+        return self._lingering
+
     def drain(self) -> None:
         """From now on the last answer due closes the connection."""
         self._draining = True
@@ -222,12 +232,9 @@ class Connection(asyncio.Protocol):
         ordinary = request.head.keep_alive and not request.head.old and request.head.method != "HEAD"
         if not ordinary or not self.undisturbed:
             return None
+        self._copy = self._copy or _copy_of(transport.get_extra_info("socket"))
         if self._copy is None:
-            try:
-                self._copy = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-            except OSError:  # out of descriptors
-                return None
-            self._copy.setblocking(False)  # noqa: FBT003 - the standard library's signature
+            return None
         self._copy_used = True
         return Apart(self, self._copy, self._received)
 
@@ -381,3 +388,15 @@ def _send_at_once(connected: socket.socket | None) -> None:
     """Without this an answer can wait 40 ms for an acknowledgement. asyncio itself does it only where proto is not 0."""
     if connected is not None and connected.family in {socket.AF_INET, socket.AF_INET6}:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _copy_of(connected: socket.socket | None) -> socket.socket | None:
+    """A second descriptor; None where there is no socket or descriptors have run out."""
+    if connected is None:
+        return None
+    try:
+        copy = socket.socket(fileno=os.dup(connected.fileno()))
+    except OSError:
+        return None
+    copy.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    return copy

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
@@ -35,12 +35,26 @@ class Head(Struct, kw_only=True):
     prepared: object = None
 
 
-class HttpRequest(Struct, frozen=True, kw_only=True, gc=False):
-    """`received` in monotonic seconds."""
+class Sent(Struct, frozen=True, kw_only=True):
+    """In place of an answer: it was written apart, but for the `rest` the socket did not take at once."""
+
+    rest: bytes | memoryview = b""
+
+
+class Way(Protocol):
+    """A worker's own way to answer one request."""
+
+    def send(self, response: HttpResponse | QuickResponse) -> Sent | None:
+        """On the worker's thread, once. None when the answer has to go over the loop, and nothing was written."""
+
+
+class HttpRequest(Struct, kw_only=True, gc=False):
+    """`received` in monotonic seconds. `apart` gives a worker its own way to answer, where there is one."""
 
     head: Head
     body: bytes = b""
     received: float = 0.0
+    apart: Callable[[], Way | None] | None = None
 
 
 class HttpResponse(Struct, frozen=True, kw_only=True, gc=False):
@@ -102,7 +116,7 @@ def _written(
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-Reply = Callable[[HttpResponse | QuickResponse | Switching], None]
+Reply = Callable[[HttpResponse | QuickResponse | Switching | Sent], None]
 """Called once per request, on the loop's thread, now or later."""
 
 

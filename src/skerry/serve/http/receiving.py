@@ -64,6 +64,10 @@ class Receiver:
         """Nothing of a request is here."""
         return self.since is None and not self.waiting
 
+    @property
+    def in_head(self) -> bool:
+        return self.since is not None and not self._in_body
+
     def close(self) -> None:
         """Forget everything. Parser and receiver refer to each other: else both would live until the collector runs."""
         self.waiting.clear()

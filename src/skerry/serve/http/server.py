@@ -18,6 +18,8 @@ _SWEEP_SECONDS = 1.0
 _BACKLOG = 1024
 _ACCEPTS_A_TURN = 64
 _ACCEPT_PAUSE = 0.2
+_THINKING_SECONDS = 1.0
+_HEAD_SECONDS = 3.0
 _logger = logging.getLogger(__name__)
 
 
@@ -148,7 +150,31 @@ class HttpServer:
         self._connections.add(connection)
         if self._draining:
             connection.drain()
-        return len(self._connections) <= self.limits.connections
+        return len(self._connections) <= self.limits.connections or self._make_room(connection)
+
+    def _make_room(self, new: Held) -> bool:
+        """Close the connection that has been of no use for longest. False when all that are allowed are in use.
+
+        Otherwise as many silent clients as there may be connections would keep everybody else out.
+        """
+        used = [each for each in self._connections if not (isinstance(each, Connection) and each.leaving)]
+        if len(used) <= self.limits.connections:
+            return True
+        now = self.now()
+        longest = max((each for each in used if each is not new), key=lambda each: self._useless(each, now))
+        if self._useless(longest, now) < 0:
+            return False
+        self._connections.discard(longest)
+        longest.close()
+        return True
+
+    def _useless(self, connection: Held, now: float) -> float:
+        """Seconds beyond those in which every client may think, or be slow with a head. Negative: to be left alone."""
+        if connection.idle:
+            return now - (connection.deadline - self.limits.idle_seconds) - _THINKING_SECONDS
+        if isinstance(connection, Connection) and connection.stalled:
+            return now - (connection.deadline - self.limits.request_seconds) - _HEAD_SECONDS
+        return -1.0
 
     def closed(self, connection: Held) -> None:
         self._connections.discard(connection)

@@ -12,7 +12,7 @@ from itertools import count
 from typing import Final, Protocol
 
 from skerry.errors import Overloaded
-from skerry.serve.calls import Call, Outcome
+from skerry.serve.calls import Answered, Call, Outcome
 from skerry.serve.scheduling.placing import Placement
 from skerry.serve.scheduling.tickets import Monotonic, Result, Ticket, groups, run, run_one
 from skerry.serve.served import Served
@@ -138,6 +138,7 @@ class WorkerLane:
         too_late = ticket.deadline and self._now() + wait + self._cost > ticket.deadline
         if too_late or len(self._heap) >= self._limit:
             raise Overloaded(retry_after=min(_LATEST, max(_SOONEST, math.ceil(wait))))
+        ticket.call.aside()
         heapq.heappush(self._heap, (ticket.request.priority or _ORDINARY, next(self._numbers), ticket))
         self._start()
 
@@ -166,6 +167,9 @@ class WorkerLane:
         """On a worker's thread."""
         begun = self._now()
         results = run(self._served, tickets, self._now)
+        for call, outcome in results:
+            if isinstance(outcome, Answered):
+                call.hand_over(outcome.answer)
         self._pool.deliver(partial(self._take, results, self._now() - begun))
 
     def _take(self, results: Sequence[Result], seconds: float) -> None:

@@ -50,9 +50,12 @@ def _pause(seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
-def tiny_bundle(version: str, release_seq: int, *, hidden: int = 0, wrong: bool = False) -> oci.Bundle:
-    """A linear classifier; `wrong` gives golden answers of another model, so that its self-test fails on every device."""
-    model = linear_classifier(seed=release_seq, hidden=hidden)
+def tiny_bundle(version: str, release_seq: int, *, hidden: int = 0, wrong: bool = False, seed: int = 0) -> oci.Bundle:
+    """A linear classifier; `wrong` gives golden answers of another model, so that its self-test fails on every device.
+
+    Every release has weights of its own, but for those with the same `seed`.
+    """
+    model = linear_classifier(seed=seed or release_seq, hidden=hidden)
     reference = OnnxEngine.load(linear_classifier(seed=release_seq + 1000, hidden=hidden) if wrong else model)
     inputs = {"x": np.random.default_rng(7).standard_normal((4, 4)).astype(np.float32)}
     samples = encode_samples(inputs, record(reference, inputs))

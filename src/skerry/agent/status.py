@@ -14,7 +14,7 @@ from skerry.wire.v1.device import Capabilities
 
 class WorkloadStatus(Struct, frozen=True, kw_only=True):
     name: str
-    state: str  # serving | soaking | updating | undoing | down | idle
+    state: str  # serving | trying | soaking | updating | undoing | down | idle
     bundle: str = ""
     digest: str = ""
     variant: str = ""

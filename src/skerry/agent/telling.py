@@ -25,6 +25,7 @@ from skerry.wire.v1.device import Capabilities
 from skerry.wire.v1.report import DeviceReport
 
 STATUS_SECONDS = 5.0
+_WATCHED = {Phase.TRIAL: "trying", Phase.SOAK: "soaking"}
 
 
 @dataclass(kw_only=True)
@@ -168,7 +169,7 @@ def _state_word(record: WorkloadRecord, running: str) -> str:
     if attempt is not None:
         if attempt.undoing:
             return "undoing"
-        return "soaking" if attempt.phase is Phase.SOAK else "updating"
+        return _WATCHED.get(attempt.phase, "updating")
     if record.committed is None:
         return "idle"
     return "serving" if running else "down"

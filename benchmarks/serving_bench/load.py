@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from msgspec import json as fast
 from serving_bench.messages import Exchange
 
 _SOURCE = Path(__file__).with_name("load.c")
+_SHARED = Path(__file__).with_name("shared.py")
 _TOLERANCE = 1e-3
 """Relative: optimised and plain graphs differ in the fifth digit; a wrong answer differs in the first."""
 
@@ -67,6 +70,8 @@ class Loader:
         self._count += 1
         request, answer = (self._folder / f"{self._count}.{part}" for part in ("request", "answer"))
         request.write_bytes(exchange.request)
+        if exchange.kind == "shm":
+            return self._shared(Ready(kind="shm", address=address, request=request, expected=answer), y)
         ready = Ready(kind=exchange.kind, address=address, request=request, expected=None)
         sample = self.run(ready, seconds=0, options=("patience=5", f"dump={answer}"))
         if sample.problem or not answer.exists():
@@ -75,6 +80,15 @@ class Loader:
             return ready
         self._compare(exchange, answer.read_bytes(), y)
         return Ready(kind=exchange.kind, address=address, request=request, expected=answer)
+
+    def _shared(self, ready: Ready, y: np.ndarray | None) -> Ready:
+        assert ready.expected is not None
+        with ready.expected.open("wb") as file:
+            np.save(file, y)
+        sample = self.run(ready, seconds=0.01)
+        if sample.bad:
+            raise WrongAnswer(f"{ready.address}: {sample.problem}")
+        return ready
 
     @staticmethod
     def _compare(exchange: Exchange, body: bytes, y: np.ndarray) -> None:
@@ -107,11 +121,17 @@ class Loader:
         core: int | None = None,
         options: tuple[str, ...] = (),
     ) -> subprocess.Popen[str]:
+        if ready.kind == "shm":
+            path, model = ready.address.split("#")
+            words = [sys.executable, _SHARED, path, model, ready.request, ready.expected, seconds, 30]
+            return _started(words)
         words = [self._program, ready.kind, ready.address, connections, seconds, ready.request, ready.expected or "-"]
         pin = [] if core is None else ["taskset", "-c", core]
-        return subprocess.Popen(
-            [str(word) for word in (*pin, *words, *options)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        return _started([*pin, *words, *options])
+
+
+def _started(words: Sequence[object]) -> subprocess.Popen[str]:
+    return subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> Sample:

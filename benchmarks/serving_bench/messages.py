@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Callable
@@ -21,7 +22,7 @@ Read = Callable[[bytes], Array]
 class Exchange:
     """What to send, as load.c takes it, and how to read what comes back."""
 
-    kind: Literal["http", "grpc"]
+    kind: Literal["http", "grpc", "shm"]
     request: bytes
     read: Read
 
@@ -62,6 +63,13 @@ def plain_request(path: str, x: Array, pick: Callable[[object], object]) -> Exch
         request=_post(path, _text({"input": x.tolist()})),
         read=lambda body: np.array(pick(json.loads(body)), np.float32),
     )
+
+
+def shared_memory(x: Array) -> Exchange:
+    """For shared.py, which has a client of its own."""
+    file = io.BytesIO()
+    np.save(file, x)
+    return Exchange(kind="shm", request=file.getvalue(), read=lambda _: np.empty(0))
 
 
 def health_request(path: str) -> Exchange:

@@ -155,7 +155,7 @@ class Session:
         jobs: list[tuple[Callable[[Way, Plan], Measured], dict[str, list[Measured]], Way]] = []
         jobs += [(self._one, self.found.one, way) for way in self._ways]
         if plan.eight:
-            jobs += [(self._eight, self.found.eight, way) for way in self._ways]
+            jobs += [(self._eight, self.found.eight, way) for way in self._ways if way.ready.kind != "shm"]
         if plan.slow:
             jobs += [(self._slow, self.found.slow, way) for way in self._mains()]
         if plan.probe:

@@ -143,6 +143,7 @@ class Ours(Server):
             "TCP binary with an id": (messages.binary_request(name, x, id="1"), tcp),
             "TCP JSON": (messages.json_request(name, x), tcp),
             "unix binary": (messages.binary_request(name, x), unix),
+            "shared memory": (messages.shared_memory(x), f"{self.runner.path}#{name}"),
             "gRPC": (messages.grpc_request(name, x, self.runner.port), tcp),
         }
 

@@ -20,9 +20,10 @@ from typing import Self, TypeVar
 import msgspec
 import numpy as np
 
-from skerry.bundle.manifest import BundleConfig, Egress, File, SelfTest, Tolerance, Variant
+from skerry.bundle.manifest import BundleConfig, Egress, File, SelfTest, State, Tolerance, Variant
 from skerry.runtime.onnx import OnnxEngine
 from skerry.runtime.selftest import encode_samples, record
+from skerry.runtime.sequences import stateful
 from skerry.wire.v1.runner import Command, Event, Loaded, SelfTested, Serve, Serving, Start
 
 E = TypeVar("E", bound=Event)
@@ -38,10 +39,11 @@ def write_bundle(
     reference: bytes | None = None,
     tolerance: Tolerance = Tolerance(),  # noqa: B008 - frozen
     egress: Egress = Egress(),  # noqa: B008 - frozen
+    state: tuple[State, ...] = (),
 ) -> Path:
     """An unpacked bundle with one variant `fp32`, golden outputs recorded by `reference` (the model itself by default)."""
     folder.mkdir(parents=True, exist_ok=True)
-    engine = OnnxEngine.load(reference or model)
+    engine = stateful(OnnxEngine.load(reference or model), state)
     samples = encode_samples(inputs, record(engine, inputs))
     files = {"model.onnx": model, "self-test.npz": samples}
     for path, content in files.items():
@@ -52,7 +54,7 @@ def write_bundle(
         version=version,
         line="demo",
         release_seq=1,
-        io=OnnxEngine.load(model).io,
+        io=stateful(OnnxEngine.load(model), state).io,
         variants=(
             Variant(
                 name="fp32",

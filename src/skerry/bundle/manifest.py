@@ -27,9 +27,19 @@ class TensorSpec(Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
 
 
+class State(Struct, frozen=True, kw_only=True):
+    """What the model's `output` gave in one request of a sequence goes into its `input` in the next; zeros at the start."""
+
+    input: str
+    output: str
+
+
 class Io(Struct, frozen=True, kw_only=True):
+    """What clients see. The tensors of `state` are the model's too, but not among them."""
+
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    state: tuple[State, ...] = ()
 
 
 class Needs(Struct, frozen=True, kw_only=True):

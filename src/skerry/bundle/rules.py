@@ -148,6 +148,12 @@ def _io(config: BundleConfig) -> Problems:
         yield from _repeated(side, (spec.name for spec in specs))
         for spec in specs:
             yield from (f"{side} {spec.name}: {problem}" for problem in _tensor(spec))
+    for side, seen, hidden in (
+        ("input", config.io.inputs, [pair.input for pair in config.io.state]),
+        ("output", config.io.outputs, [pair.output for pair in config.io.state]),
+    ):
+        names = [*(spec.name for spec in seen), *hidden]
+        yield from (f"io: state: {problem}" for problem in _repeated(side, names) if hidden)
 
 
 def _tensor(spec: TensorSpec) -> Problems:

@@ -16,7 +16,17 @@ from skerry.bundle import oci
 from skerry.bundle.blob import Blob, FileBlob, MemoryBlob
 from skerry.bundle.digest import digest_of
 from skerry.bundle.formats import require_inert
-from skerry.bundle.manifest import BundleConfig, Egress, Io, Needs, SelfTest, TensorSpec, Tolerance, Variant
+from skerry.bundle.manifest import (
+    BundleConfig,
+    Egress,
+    Io,
+    Needs,
+    SelfTest,
+    State,
+    TensorSpec,
+    Tolerance,
+    Variant,
+)
 from skerry.bundle.mlbom import ML_BOM_PATH, ml_bom
 from skerry.bundle.oci import Bundle
 from skerry.cli.evidence import require_valid_bom
@@ -27,8 +37,9 @@ from skerry.cli.samples import make_up_inputs, read_inputs
 from skerry.errors import DigestMismatch, InferenceFailed, InputMissing, ManifestError, SchemaError, SelfTestFailed
 from skerry.runtime import engines
 from skerry.runtime.datatypes import Array, fits
-from skerry.runtime.engine import Engine
+from skerry.runtime.engine import Engine, Nearby
 from skerry.runtime.selftest import SelfTestOutcome, encode_samples, record, run_selftest
+from skerry.runtime.sequences import stateful
 
 SELF_TEST_PATH: Final = "self-test.npz"
 _DTYPES: Final = {
@@ -77,14 +88,30 @@ class _Bench:
     file: ProjectFile
     options: PackOptions
     tested: dict[str, str] = field(default_factory=dict)  # variant -> digest of the model that was run
+    weights: dict[str, dict[str, str]] = field(default_factory=dict)  # variant -> its files beside the model, digests
     warnings: list[str] = field(default_factory=list)
 
     @property
     def project(self) -> Project:
         return self.file.project
 
+    @property
+    def state(self) -> tuple[State, ...]:
+        return tuple(_plain(pair, State) for pair in self.project.spec.io.state)
+
     def model_path(self, variant: ProjectVariant) -> Path:
         return self.file.folder / variant.file
+
+    def beside(self, variant: ProjectVariant) -> Nearby:
+        """Reads files the model names, and notes that they go into the bundle with it."""
+        read = engines.reader(self.model_path(variant))
+
+        def noted(location: str) -> bytes:
+            data = read(location)
+            self.weights.setdefault(variant.name, {})[location] = digest_of(data)
+            return data
+
+        return Nearby(read=noted)
 
 
 def pack_project(file: ProjectFile, options: PackOptions | None = None) -> Packed:
@@ -108,7 +135,8 @@ def _load(bench: _Bench, variant: ProjectVariant) -> Engine:
         require_inert(variant.file, FileBlob(path, 0, path.stat().st_size))
     data = engines.read_model(path)
     bench.tested[variant.name] = digest_of(data)
-    return engines.load(variant.runtime, data, name=variant.name, path=str(path))
+    engine = engines.load(variant.runtime, data, name=variant.name, path=str(path), nearby=bench.beside(variant))
+    return stateful(engine, bench.state)
 
 
 def _record_reference(bench: _Bench) -> tuple[Io, bytes, int]:
@@ -206,7 +234,9 @@ def _declared_io(file: ProjectFile, model: Io) -> Io:
     """The model's io with what the project file adds to it. Raises ProjectFileError where the two contradict each other."""
     io = file.project.spec.io
     return Io(
-        inputs=_side(file, "inputs", model.inputs, io.inputs), outputs=_side(file, "outputs", model.outputs, io.outputs)
+        inputs=_side(file, "inputs", model.inputs, io.inputs),
+        outputs=_side(file, "outputs", model.outputs, io.outputs),
+        state=model.state,
     )
 
 
@@ -273,13 +303,13 @@ def _config(bench: _Bench, io: Io, count: int, reports: tuple[VariantReport, ...
 
 
 def _variant(bench: _Bench, variant: ProjectVariant, report: VariantReport, index: int) -> Variant:
-    path = _bundle_path(variant)
+    path = _bundle_path(bench, variant)
     return Variant(
         name=variant.name,
         runtime=variant.runtime,
         precision=variant.precision,
         model=path,
-        files=(path,),
+        files=(path, *_weights(bench, variant)),
         needs=_plain(variant.needs, Needs),
         tolerance=_plain(variant.tolerance, Tolerance),
         latency_ms=round(report.latency_p50_ms, 3) if bench.options.record_latency else None,
@@ -287,16 +317,29 @@ def _variant(bench: _Bench, variant: ProjectVariant, report: VariantReport, inde
     )
 
 
-def _bundle_path(variant: ProjectVariant) -> str:
-    """By the variant's name: whatever the author's file is called, the path is one every file system takes."""
-    return f"models/{variant.name}.{engines.SUFFIXES[variant.runtime]}"
+def _bundle_path(bench: _Bench, variant: ProjectVariant) -> str:
+    """By the variant's name: whatever the author's file is called, the path is one every file system takes.
+
+    In a folder of its own where files lie beside it, under the names the model has for them.
+    """
+    suffix = engines.SUFFIXES[variant.runtime]
+    if variant.name in bench.weights:
+        return f"models/{variant.name}/model.{suffix}"
+    return f"models/{variant.name}.{suffix}"
+
+
+def _weights(bench: _Bench, variant: ProjectVariant) -> dict[str, Path]:
+    """Files beside the model: path in the bundle -> where it is."""
+    folder = bench.model_path(variant).parent
+    return {f"models/{variant.name}/{name}": folder / name for name in bench.weights.get(variant.name, {})}
 
 
 def _assemble(bench: _Bench, config: BundleConfig, samples: bytes) -> Bundle:
     spec = bench.project.spec
     files: dict[str, Blob] = {SELF_TEST_PATH: MemoryBlob(samples)}
     for variant in spec.variants:
-        files[_bundle_path(variant)] = _file_blob(bench.model_path(variant))
+        files[_bundle_path(bench, variant)] = _file_blob(bench.model_path(variant))
+        files |= {path: _file_blob(source) for path, source in _weights(bench, variant).items()}
     for document in spec.docs:
         files[f"docs/{Path(document).name}"] = _file_blob(bench.file.folder / document)
     listed = oci.measure(config, files)
@@ -332,6 +375,9 @@ def _file_blob(path: Path) -> FileBlob:
 def _require_tested(bench: _Bench, packed: Mapping[str, str]) -> None:
     """What was run is what is packed, even if a model file changed meanwhile."""
     for variant in bench.project.spec.variants:
-        digest = packed[_bundle_path(variant)]
-        if digest != bench.tested[variant.name]:
-            raise DigestMismatch(name=variant.file, actual=digest, expected=bench.tested[variant.name])
+        expected = {_bundle_path(bench, variant): bench.tested[variant.name]}
+        beside = bench.weights.get(variant.name, {})
+        expected |= {f"models/{variant.name}/{name}": digest for name, digest in beside.items()}
+        for path, digest in expected.items():
+            if packed[path] != digest:
+                raise DigestMismatch(name=path, actual=packed[path], expected=digest)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from skerry.bundle.manifest import Egress, Needs, TensorSpec, Tolerance
+from skerry.bundle.manifest import Egress, Needs, State, TensorSpec, Tolerance
 from skerry.bundle.mlbom import ModelCard
 
 
@@ -27,11 +27,18 @@ class ProjectEgress(Egress, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pass
 
 
+class ProjectState(State, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
 class ProjectIo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Must name the model's own inputs and outputs; adds what a model file cannot say. Left out: as in the model."""
 
     inputs: tuple[ProjectTensor, ...] = ()
     outputs: tuple[ProjectTensor, ...] = ()
+    state: tuple[
+        ProjectState, ...
+    ] = ()  # tensors carried from one request of a sequence to the next, hidden from clients
 
 
 class ProjectVariant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

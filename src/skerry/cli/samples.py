@@ -53,7 +53,7 @@ def _as_declared(array: Array, spec: TensorSpec, path: Path) -> Array:
     if wanted == np.dtype(object):
         values = [value if isinstance(value, bytes) else str(value).encode() for value in array.ravel().tolist()]
         return np.array(values, dtype=object).reshape(array.shape)
-    if array.dtype == wanted:
+    if array.ndim and array.dtype == wanted == BF16:
         return array
     if array.ndim and array.dtype.kind in "biuf":
         if wanted == BF16 and array.dtype.kind == "f":

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import click
 from msgspec import Struct
@@ -12,6 +12,7 @@ from msgspec import Struct
 from skerry.bundle import blob as blobs
 from skerry.bundle.archive import open_archive
 from skerry.bundle.digest import is_digest
+from skerry.bundle.manifest import Variant
 from skerry.bundle.mlbom import check_ml_bom
 from skerry.bundle.oci import Bundle
 from skerry.cli import params
@@ -106,14 +107,31 @@ def _safety(bundle: Bundle) -> Check:
     return Check(name="safety", result="ok", detail="no check was skipped when it was packed")
 
 
+def _reader(bundle: Bundle, variant: Variant) -> Callable[[str], bytes]:
+    """Files of `variant` beside its model."""
+
+    def read(location: str) -> bytes:
+        path = str(PurePosixPath(variant.model).parent / location)
+        if path not in variant.files:
+            raise ManifestError(problem=f"variant {variant.name} uses {path}, which is not among its files")
+        return blobs.content(bundle.file(path))
+
+    return read
+
+
 def _self_test(bundle: Bundle) -> Check:
+    from skerry.runtime.engine import Nearby
     from skerry.runtime.engines import load
     from skerry.runtime.selftest import run_selftest
+    from skerry.runtime.sequences import stateful
 
     samples = blobs.content(bundle.file(bundle.config.self_test.file))
     for variant in bundle.config.variants:
         model = blobs.content(bundle.file(variant.model))
-        engine = load(variant.runtime, model, name=variant.name, path=variant.model)
+        nearby = Nearby(read=_reader(bundle, variant))
+        engine = stateful(
+            load(variant.runtime, model, name=variant.name, path=variant.model, nearby=nearby), bundle.config.io.state
+        )
         outcome = run_selftest(engine, samples, variant.tolerance)
         engine.close()
         if not outcome.passed:

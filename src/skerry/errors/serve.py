@@ -100,6 +100,16 @@ class VersionUnsupported(ServeError):
     template = "HTTP/{version} is not spoken here, HTTP/1.1 is"
 
 
+class SequenceRefused(ServeError):
+    code = "SKY-6020"
+    template = "sequence {id}: {problem}"
+
+
+class TooManySequences(Overloaded):
+    code = "SKY-6021"
+    template = "{limit} sequences are live, no more are begun; try again in {retry_after} s"
+
+
 class CodingUnsupported(ServeError):
     code = "SKY-6019"
     template = "the only transfer coding is chunked"

@@ -15,6 +15,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from skerry.bundle.manifest import Io, TensorSpec
 from skerry.oip.ranges import Bounds, bounds_of
 from skerry.runtime.datatypes import Array
+from skerry.runtime.engine import Sequence
 
 Parameter = str | int | float | bool
 
@@ -111,6 +112,7 @@ class InferRequest(Struct, frozen=True, kw_only=True, gc=False):
     id: str | None = None
     timeout: float = 0.0
     priority: int = 0
+    sequence: Sequence | None = None  # only for a model that carries state
 
 
 class Source(Struct, frozen=True, kw_only=True):
@@ -132,6 +134,7 @@ class RequestPlan(Struct, frozen=True, kw_only=True):
     id: str | None = None
     timeout: float = 0.0
     priority: int = 0
+    sequence: Sequence | None = None
 
 
 class InferAnswer(Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ from skerry.oip.messages import (
     Wanted,
 )
 from skerry.runtime.datatypes import NUMPY, PROTOCOL, Array, fits
+from skerry.runtime.engine import Sequence
 
 _decoder: Final = Decoder(RequestBody)
 _encoder: Final = Encoder()
@@ -40,6 +41,8 @@ _MAX_TIMEOUT: Final = 1 << 53  # microseconds: 285 years
 _MICROSECONDS: Final = 1e-6
 _MAX_PRIORITY: Final = 1 << 32
 _REMEMBERED: Final = 64  # heads of requests per model
+_MAX_SEQUENCE_ID: Final = 256
+_MAX_SEQUENCE_NUMBER: Final = (1 << 64) - 1
 _MAX_REMEMBERED: Final = 2048  # bytes of one
 _SMALL: Final = 16 * 1024
 _DATA: Final = b'"data":'
@@ -82,7 +85,12 @@ def _text(body: bytes, model: ModelSignature) -> InferRequest:
     [source] = plan.sources
     array = json_codec.decode_tensor(source.name, source.datatype, source.shape, body[numbers])
     return InferRequest(
-        inputs={source.name: array}, wanted=plan.wanted, id=plan.id, timeout=plan.timeout, priority=plan.priority
+        inputs={source.name: array},
+        wanted=plan.wanted,
+        id=plan.id,
+        timeout=plan.timeout,
+        priority=plan.priority,
+        sequence=plan.sequence,
     )
 
 
@@ -118,13 +126,14 @@ def plan_of(document: RequestBody, tail: int | None, model: ModelSignature) -> R
         id=None if document.id is UNSET else document.id,
         timeout=_timeout(document.parameters),
         priority=_priority(document.parameters),
+        sequence=sequence_of(document.parameters) if model.io.state else None,
     )
 
 
 def _remember(head: bytes, plan: RequestPlan, model: ModelSignature, *, only_tensor: bool = False) -> None:
     """Only what the next request of that client is likely to say again: no values, no id of its own."""
     values = any(source.size < 0 for source in plan.sources) and not only_tensor
-    if len(head) > _MAX_REMEMBERED or plan.id or values:
+    if len(head) > _MAX_REMEMBERED or plan.id or plan.sequence or values:
         return
     if len(model.plans) >= _REMEMBERED:
         model.plans.clear()
@@ -142,7 +151,14 @@ def _read(plan: RequestPlan, body: bytes, at: int) -> InferRequest:
         data = body[at:end] if source.size <= _SMALL else memoryview(body)[at:end]
         inputs[source.name] = binary_codec.decode_tensor(source.name, source.datatype, source.shape, data)
         at = end
-    return InferRequest(inputs=inputs, wanted=plan.wanted, id=plan.id, timeout=plan.timeout, priority=plan.priority)
+    return InferRequest(
+        inputs=inputs,
+        wanted=plan.wanted,
+        id=plan.id,
+        timeout=plan.timeout,
+        priority=plan.priority,
+        sequence=plan.sequence,
+    )
 
 
 def encode(inputs: Mapping[str, Array], model: ModelSignature) -> tuple[bytes, int]:
@@ -182,6 +198,27 @@ def _priority(parameters: dict[str, Parameter]) -> int:
     if value is None:
         raise _bad("parameter priority must be a whole number: 1 goes first, 0 is the default")
     return value
+
+
+def sequence_of(parameters: Mapping[str, Parameter]) -> Sequence | None:
+    """None for a request that names none: an id of 0 or "" is none."""
+    identifier = parameters.get("sequence_id", 0)
+    start, end = parameters.get("sequence_start", False), parameters.get("sequence_end", False)
+    if not isinstance(start, bool) or not isinstance(end, bool):
+        raise _bad("parameters sequence_start and sequence_end are true or false")
+    if isinstance(identifier, str):
+        if len(identifier) > _MAX_SEQUENCE_ID:
+            raise _bad(f"parameter sequence_id has more than {_MAX_SEQUENCE_ID} characters")
+    else:
+        number = _whole(identifier, _MAX_SEQUENCE_NUMBER)
+        if number is None:
+            raise _bad("parameter sequence_id must be a whole number or a text")
+        identifier = int(number)
+    if not identifier:
+        if start or end:
+            raise _bad("a sequence has an id: parameter sequence_id is missing")
+        return None
+    return Sequence(id=identifier, start=start, end=end)
 
 
 def _whole(value: Parameter, most: int) -> int | None:

@@ -79,6 +79,8 @@ def _seconds(engine: Engine, inputs: dict[str, Array]) -> float:
 
 
 def _unbatchable(io: Io, requests: Sequence[dict[str, Array]]) -> str:
+    if io.state:
+        return "it carries state"
     for spec in (*io.inputs, *io.outputs):
         if not spec.shape or spec.shape[0] != -1:
             return f"the first axis of {spec.name} is not open"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
+from msgspec import Struct
 
 from skerry.bundle.manifest import Io
 
@@ -30,6 +31,14 @@ class Nearby:
 ALONE: Final = Nearby()
 CPU_ONLY: Final = "cpu"
 """The accelerator of a variant that is to run on none."""
+
+
+class Sequence(Struct, frozen=True, kw_only=True):
+    """Where a request to a model that carries state belongs. `id` is the client's number or text: 1 and "1" are two sequences."""
+
+    id: int | str
+    start: bool = False
+    end: bool = False
 
 
 class Engine(Protocol):

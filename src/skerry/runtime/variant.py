@@ -15,6 +15,7 @@ from skerry.runtime import bundle_dir, engines, memory, selftest
 from skerry.runtime.costs import BATCH, Costs, measure
 from skerry.runtime.engine import CPU_ONLY, Engine, Nearby
 from skerry.runtime.selftest import Samples, SelfTestOutcome
+from skerry.runtime.sequences import stateful
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def _open(folder: Path, config: BundleConfig, variant: Variant, cache: Path | No
     """An accelerator that does not answer as the golden samples say is not used, and the engine's description says so."""
     model = bundle_dir.read_file(folder, config, variant.model)
     nearby = Nearby(read=_reader(folder, config, variant), cache=cache, accelerator=variant.needs.accelerator)
-    engine = engines.load(variant.runtime, model, name=config.name, path=variant.model, nearby=nearby)
+    engine = _engine(variant, model, config, nearby)
     if engine.on_cpu:
         return engine
     outcome = selftest.run_selftest(engine, samples_file, variant.tolerance)
@@ -72,7 +73,12 @@ def _open(folder: Path, config: BundleConfig, variant: Variant, cache: Path | No
     _log.warning("not used: %s: %s", engine.description, outcome.problem)
     engine.close()
     plain = replace(nearby, accelerator=CPU_ONLY)
-    return engines.load(variant.runtime, model, name=config.name, path=variant.model, nearby=plain)
+    return _engine(variant, model, config, plain)
+
+
+def _engine(variant: Variant, model: bytes, config: BundleConfig, nearby: Nearby) -> Engine:
+    engine = engines.load(variant.runtime, model, name=config.name, path=variant.model, nearby=nearby)
+    return stateful(engine, config.io.state)
 
 
 def _reader(folder: Path, config: BundleConfig, variant: Variant) -> Callable[[str], bytes]:
@@ -110,6 +116,7 @@ def _labelled(actual: Io, declared: Io) -> Io:
     return Io(
         inputs=tuple(map(merge, actual.inputs, declared.inputs)),
         outputs=tuple(map(merge, actual.outputs, declared.outputs)),
+        state=actual.state,
     )
 
 

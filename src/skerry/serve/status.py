@@ -29,6 +29,8 @@ STATUS: Final[dict[type[errors.SkerryError], HTTPStatus]] = {
     errors.TooManyConnections: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ExpectationUnmet: HTTPStatus.EXPECTATION_FAILED,
     errors.VersionUnsupported: HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+    errors.SequenceRefused: HTTPStatus.BAD_REQUEST,
+    errors.TooManySequences: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.CodingUnsupported: HTTPStatus.NOT_IMPLEMENTED,
 }
 

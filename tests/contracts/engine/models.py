@@ -94,6 +94,15 @@ def slow(rounds: int = 60, size: int = 512) -> bytes:
     )
 
 
+def accumulator() -> bytes:
+    """x[1,2] -> sum[1,2] = x + before, which `after` gives back: the sum of all x where before <- after is state."""
+    return build(
+        [helper.make_node("Add", ["x", "before"], ["sum"]), helper.make_node("Identity", ["sum"], ["after"])],
+        [("x", TensorProto.FLOAT, [1, 2]), ("before", TensorProto.FLOAT, [None, 2])],
+        [("sum", TensorProto.FLOAT, [1, 2]), ("after", TensorProto.FLOAT, [1, 2])],
+    )
+
+
 def identity(kind: int, shape: list[Any] | None = None) -> bytes:
     """x -> y, unchanged, of any tensor type; shape [N,2] unless given."""
     shape = ["N", 2] if shape is None else shape

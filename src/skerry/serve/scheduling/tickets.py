@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 from msgspec import Struct
@@ -14,6 +15,7 @@ from skerry.errors import DeadlineExceeded, InferenceFailed, SkerryError
 from skerry.oip import ranges
 from skerry.oip.messages import InferRequest
 from skerry.runtime.datatypes import Array
+from skerry.runtime.sequences import Stateful
 from skerry.serve.calls import Answered, Call, Crashed, Outcome, Refused
 from skerry.serve.served import Served
 
@@ -76,7 +78,11 @@ def run_one(served: Served, ticket: Ticket, now: Monotonic) -> Outcome:
     if ticket.deadline and begun > ticket.deadline:
         return Refused(error=DeadlineExceeded())
     try:
-        outputs = served.engine.run(ticket.request.inputs)
+        request = ticket.request
+        if request.sequence is None:
+            outputs = served.engine.run(request.inputs)
+        else:  # set for models that carry state only
+            outputs = cast("Stateful", served.engine).run_in(request.sequence, request.inputs)
         return _answer(served, ticket, outputs, (begun, now()), now=now)
     except SkerryError as error:
         return Refused(error=error)

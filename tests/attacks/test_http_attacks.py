@@ -7,6 +7,8 @@ refused and the connection closed; nothing behind it is taken for a request.
 
 import socket
 import threading
+import time
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -275,6 +277,42 @@ def test_a_head_has_an_end(address, case):
         answer = client.ask(HEADS[case])
         assert (answer.status, answer.json["code"]) == (431, "SKY-6014")
         assert client.ended()
+
+
+CONNECTIONS = 512
+"""As many as a runner has at a time."""
+
+
+@contextmanager
+def crowd(address, beginning):
+    """All the connections there are, each with the beginning of a request on it."""
+    with ExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            stack.enter_context(RawHttp(address)).send(beginning)
+        yield
+
+
+@pytest.mark.parametrize(
+    "beginning", [b"", LIVE, LIVE[:-3], b"\r\n"], ids=["nothing", "one request", "a head", "a line"]
+)
+def test_silent_clients_keep_nobody_out(address, beginning):
+    """The limit is reached; whoever has been of no use for longest makes room."""
+    with crowd(address, beginning):
+        end = time.monotonic() + 20
+        answered = 0
+        while answered < 50:
+            assert time.monotonic() < end, f"{answered} answered"
+            with RawHttp(address) as client:
+                answered += client.ask(infer()).status == 200
+
+
+def test_a_client_that_works_is_not_put_out_by_silent_ones(address):
+    with RawHttp(address) as worker:
+        assert worker.ask(infer()).status == 200
+        with crowd(address, b""), crowd(address, b""):
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                assert worker.ask(infer()).status == 200
 
 
 def test_random_bytes_end_no_server(address, runner):

@@ -26,11 +26,11 @@ def run(request):
 class Server:
     """A server that answers `hello`, or keeps the reply for later."""
 
-    def __init__(self, *, hold=False, limits=None):
+    def __init__(self, *, hold=False, limits=None, now=time.monotonic):
         self.replies = []
         self.hold = hold
         self.asked = asyncio.Event()
-        self.server = HttpServer(self.handle, now=time.monotonic, limits=limits)
+        self.server = HttpServer(self.handle, now=now, limits=limits)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
 
@@ -177,6 +177,94 @@ def test_the_sweep_ends_what_is_overdue(run):
         async with Server(limits=Limits(idle_seconds=0.05)) as server:
             reader, writer = await server.connect()
             assert await reader.read() == b""
+            await close(writer)
+
+    run(main())
+
+
+def test_a_burst_is_not_counted_twice(run):
+    """A connection is announced before the task that brings it has ended."""
+
+    async def main():
+        async with Server(limits=Limits(connections=40, refusals=1)) as server:
+            with contextlib.ExitStack() as stack:
+                sockets = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(40)]
+                for each in sockets:
+                    each.setblocking(False)
+                    await asyncio.get_running_loop().sock_sendall(each, GET)
+                for each in sockets:
+                    assert (await asyncio.get_running_loop().sock_recv(each, 1000)).startswith(b"HTTP/1.1 200")
+
+    run(main())
+
+
+class Clock:
+    """Monotonic seconds that a test moves."""
+
+    def __init__(self):
+        self.seconds = 100.0
+
+    def __call__(self):
+        return self.seconds
+
+
+def test_who_has_been_silent_for_longest_makes_room(run):
+    async def main():
+        clock = Clock()
+        async with Server(limits=Limits(connections=2), now=clock) as server:
+            silent, busy = await server.connect(), await server.connect()
+            await ask(*silent)
+            await ask(*busy)
+            clock.seconds += 30
+            await ask(*busy)
+            new = await server.connect()
+            await ask(*new)
+            assert await silent[0].read() == b""
+            await ask(*busy)
+            assert server.server.connections == 2
+            for _, writer in (silent, busy, new):
+                await close(writer)
+
+    run(main())
+
+
+def test_a_head_that_does_not_end_makes_room_and_a_body_that_is_slow_does_not(run):
+    async def main():
+        clock = Clock()
+        async with Server(limits=Limits(connections=2), now=clock) as server:
+            head, body = await server.connect(), await server.connect()
+            head[1].write(GET[:20])
+            body[1].write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{")
+            while not all(each._receiver.since for each in server.server._connections) or server.server.connections < 2:
+                await turn()
+            clock.seconds += 30
+            first = await server.connect()
+            await ask(*first)
+            assert await head[0].read() == b""
+            second = await server.connect()
+            assert (await second[0].read()).startswith(b"HTTP/1.1 503")
+            body[1].write(b"}")
+            assert b"200" in await body[0].readline()
+            for _, writer in (head, body, first, second):
+                await close(writer)
+
+    run(main())
+
+
+def test_connections_in_use_are_left_alone(run):
+    async def main():
+        clock = Clock()
+        async with Server(hold=True, limits=Limits(connections=1), now=clock) as server:
+            reader, writer = await server.connect()
+            writer.write(GET)
+            await server.asked.wait()
+            clock.seconds += 1000
+            for _ in range(3):
+                other = await server.connect()
+                assert (await other[0].read()).startswith(b"HTTP/1.1 503")
+                await close(other[1])
+            server.replies[0](HttpResponse(body=b"late"))
+            assert b"200" in await reader.readline()
             await close(writer)
 
     run(main())

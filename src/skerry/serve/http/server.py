@@ -7,6 +7,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from skerry.serve.http.connection import Begun, Connection
@@ -50,16 +51,20 @@ class HttpServer:
         limits: Limits | None = None,
         ledger: Ledger | None = None,
         elsewhere: Callable[[Connection, HttpRequest], bool] | None = None,
+        http2: Callable[[asyncio.Transport, HttpServer, bytes], None] | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.now = now
         self.handle = handler
         self.elsewhere = elsewhere
+        self.http2 = http2
+        self.several = False  # calls are being read of a connection that brings several at once
         self._ledger = ledger or Ledger()
         self.held = 0
         self.known: dict[bytes, Head] = {}
         self._connections: set[Held] = set()
         self._listeners: list[socket.socket] = []
+        self._coming: set[Held] = set()  # accepted, and not announced yet
         self._arriving: set[asyncio.Task[object]] = set()  # accepted, and known to be a connection in a turn or two
         self._sweeper: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -85,16 +90,18 @@ class HttpServer:
 
     def adopt(self, connected: socket.socket, begun: Begun | None = None) -> None:
         """Serve a connection: one just accepted, or one that another process began."""
-        if len(self._connections) + len(self._arriving) >= self.limits.connections + self.limits.refusals:
+        if len(self._connections) + len(self._coming) >= self.limits.connections + self.limits.refusals:
             connected.close()
             return
         begun = begun or Begun()
         line = self._ledger.open(connected, sent=begun.sent, received=begun.settled)  # first: from here on it is safe
         connected.setblocking(False)  # noqa: FBT003 - the standard library's signature
         loop = asyncio.get_running_loop()
-        arriving = loop.create_task(loop.connect_accepted_socket(lambda: Connection(self, line, begun), connected))
+        connection = Connection(self, line, begun)
+        arriving = loop.create_task(loop.connect_accepted_socket(lambda: connection, connected))
+        self._coming.add(connection)
         self._arriving.add(arriving)
-        arriving.add_done_callback(self._arrived)
+        arriving.add_done_callback(partial(self._arrived, connection))
 
     async def drain(self, *, linger: float, limit: float = 30.0) -> None:
         """Stop accepting, let each open connection have its next answer with `Connection: close`, then close them all.
@@ -131,8 +138,9 @@ class HttpServer:
                 return
             self.adopt(accepted)
 
-    def _arrived(self, task: asyncio.Task[object]) -> None:
+    def _arrived(self, connection: Held, task: asyncio.Task[object]) -> None:
         self._arriving.discard(task)
+        self._coming.discard(connection)
         if not task.cancelled() and task.exception() is not None:
             _logger.debug("a connection was gone before it was known: %s", task.exception())
 
@@ -147,6 +155,7 @@ class HttpServer:
             listener.close()
 
     def opened(self, connection: Held) -> bool:
+        self._coming.discard(connection)
         self._connections.add(connection)
         if self._draining:
             connection.drain()

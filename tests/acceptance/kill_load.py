@@ -22,6 +22,9 @@ from typing import Self
 
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}).encode()
 
+STAYS = 16
+"""Requests to one model before the next one is asked."""
+
 
 @dataclass(kw_only=True)
 class Tally:
@@ -61,13 +64,14 @@ class Client(threading.Thread):
         connected, turn, used = self._connect(), 0, 0
         while not self._stop_asking.is_set():
             turn += 1
+            which = turn // STAYS % len(self._requests)
             began = time.monotonic()
             self.tally.asked += 1
             try:
-                connected.sendall(self._requests[turn % len(self._requests)])
+                connected.sendall(self._requests[which])
                 status, headers, body = read_answer(connected)
                 closing = headers.get("connection") == "close"
-                self._judge(status, headers, body, self._models[turn % len(self._models)])
+                self._judge(status, headers, body, self._models[which])
             except OSError as error:
                 closing = True
                 self.tally.dropped += 1

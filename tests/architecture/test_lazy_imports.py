@@ -10,6 +10,10 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "skerry"
 
 # file -> what it may import inside a function, and why.
 ALLOWED = {
+    "serve/http2.py": {  # protobuf and hpack only where a client speaks gRPC
+        "skerry.serve.grpc.connection",
+        "skerry.serve.grpc.service",
+    },
     "cli/main.py": {"skerry.cli.program"},  # help and version are answered before click is loaded
     "cli/world.py": {"skerry.effects.http"},  # urllib3 only for verbs that talk to a hub
     "cli/render.py": {"ruamel.yaml"},  # only for the form of output asked for

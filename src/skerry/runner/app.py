@@ -26,6 +26,8 @@ from skerry.runtime.variant import LoadedVariant
 from skerry.serve.calls import Answered, Call
 from skerry.serve.desk import Desk, Surroundings
 from skerry.serve.endpoints import Endpoints, Gauges
+from skerry.serve.http.call import BODY_LIMIT
+from skerry.serve.http2 import Http2
 from skerry.serve.scheduling.lanes import Turn
 from skerry.serve.scheduling.workers import WorkerPool
 from skerry.serve.served import Served
@@ -73,7 +75,7 @@ class ServingRunner:
         around = Surroundings(
             clock=clock,
             pool=self._workers,
-            turn=Turn(now=clock.monotonic, soon=loop.call_soon, alone=lambda: self._openings.connections == 1),
+            turn=Turn(now=clock.monotonic, soon=loop.call_soon, alone=lambda: self._openings.alone),
             budget=(loaded.config.latency_budget_ms or 0.0) / 1000,
         )
         self._desk = Desk({loaded.config.name: self._served}, around, self if loaded.config.egress.results else None)
@@ -89,7 +91,12 @@ class ServingRunner:
             regions=Regions() if start.shared_memory else None,
         )
         self._openings = Openings(
-            start, self._endpoints.handle, now=clock.monotonic, linger=start.linger_seconds, limit=_DRAIN_SECONDS
+            start,
+            self._endpoints.handle,
+            now=clock.monotonic,
+            linger=start.linger_seconds,
+            limit=_DRAIN_SECONDS,
+            http2=Http2(self._desk, version=__version__, limit=BODY_LIMIT),
         )
         self._comparer = partial(
             Comparer, loaded.io.outputs, loaded.variant.tolerance, task=loaded.config.task

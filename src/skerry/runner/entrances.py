@@ -12,16 +12,20 @@ from skerry.runner.box import Box, Handler
 from skerry.runner.exchange import Incoming, Outgoing
 from skerry.runner.keeping import Keeping
 from skerry.serve.http.server import HttpServer
+from skerry.serve.http2 import Http2
 from skerry.wire.v1.runner import Routes, Start
 
 
 class Entrances:
     """`own` serves what comes in by the workload's own sockets. Use inside the event loop."""
 
-    def __init__(self, start: Start, handler: Handler, keeping: Keeping | None, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self, start: Start, handler: Handler, keeping: Keeping | None, *, now: Callable[[], float], http2: Http2 | None
+    ) -> None:
+        take = http2.take if http2 is not None else None
         self._start = start
         self._handler = handler
-        self.own = HttpServer(handler, now=now, ledger=keeping.ledger(box=False) if keeping else None)
+        self.own = HttpServer(handler, now=now, ledger=keeping.ledger(box=False) if keeping else None, http2=take)
         self._all: HttpServer | None = None
         self._box: Box | None = None
         self._outgoing: Outgoing | None = None
@@ -33,6 +37,7 @@ class Entrances:
                 now=now,
                 ledger=keeping.ledger(box=True) if keeping else None,
                 elsewhere=self._box.elsewhere,
+                http2=take,
             )
         self._incoming: Incoming | None = None
         if start.exchange_fd >= 0:
@@ -41,6 +46,11 @@ class Entrances:
     @property
     def connections(self) -> int:
         return self.own.connections + (self._all.connections if self._all else 0)
+
+    @property
+    def several(self) -> bool:
+        """See HttpServer."""
+        return self.own.several or (self._all is not None and self._all.several)
 
     async def open(self) -> None:
         await self.own.start(listener(self._start.listen_fd))

@@ -17,6 +17,7 @@ from skerry.runner.box import Handler
 from skerry.runner.entrances import Entrances, listener
 from skerry.runner.keeping import Keeping
 from skerry.serve.http.server import HttpServer
+from skerry.serve.http2 import Http2
 from skerry.wire.v1.runner import Routes, Start
 
 
@@ -24,11 +25,19 @@ class Openings:
     """`linger` and `limit` as HttpServer.drain has them. Use inside the event loop, one call at a time."""
 
     def __init__(
-        self, start: Start, handler: Handler, *, now: Callable[[], float], linger: float, limit: float
+        self,
+        start: Start,
+        handler: Handler,
+        *,
+        now: Callable[[], float],
+        linger: float,
+        limit: float,
+        http2: Http2 | None = None,
     ) -> None:
         self._start = start
         self._handler = handler
         self._now = now
+        self._http2 = http2
         self._linger = linger
         self._limit = limit
         self._keeping = Keeping(start.keeper_fd) if start.keeper_fd >= 0 else None
@@ -44,6 +53,11 @@ class Openings:
         return open_ones + private + sum(each.connections for each in self._draining.values())
 
     @property
+    def alone(self) -> bool:
+        """No other request can come in this turn of the loop."""
+        return self.connections == 1 and not (self._open is not None and self._open.several)
+
+    @property
     def in_private(self) -> bool:
         return self._private is not None
 
@@ -56,7 +70,7 @@ class Openings:
         if self._open is not None:
             return
         self._end_private()
-        fresh = Entrances(self._start, self._handler, self._keeping, now=self._now)
+        fresh = Entrances(self._start, self._handler, self._keeping, now=self._now, http2=self._http2)
         if self._routes is not None:
             fresh.routes(self._routes)
         await fresh.open()

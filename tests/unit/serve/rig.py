@@ -121,7 +121,8 @@ class Rig:
         self.limits = limits or Limits()
         self.pool = HeldPool(hold=hold)
         self.known = {}
-        self.elsewhere = None
+        self.elsewhere = self.http2 = None
+        self.several = False
         self.served = {
             name: Served(
                 signature=ModelSignature(

@@ -165,9 +165,12 @@ class GrpcConnection(asyncio.Protocol):
         self._now = self._host.now()
         try:
             if not self._usual(data):
+                self._host.several = True
                 self._reader.feed(data)
         except ConnectionFault as fault:
             self._end(fault.code, str(fault))
+        finally:
+            self._host.several = False
 
     def _usual(self, data: bytes) -> bool:
         """HEADERS seen before, and DATA with END_STREAM, and nothing else: what most clients send for most calls.

@@ -27,6 +27,7 @@ class Server(Protocol):
     """What calls need of the server."""
 
     held: int  # bytes of messages received and not answered
+    several: bool  # more than one call may be in what is being read
 
     @property
     def limits(self) -> ServerLimits: ...

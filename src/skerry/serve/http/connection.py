@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from skerry.serve.http import framing
 from skerry.serve.http.apart import Apart
@@ -25,6 +25,7 @@ _JOIN_BELOW: Final = 64 * 1024
 _LINGER_SECONDS: Final = 2.0
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NEVER: Final = float("inf")
+_HTTP2: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # how it begins, and no request of HTTP/1.1 (RFC 9113 section 3.4)
 
 
 class Host(Books, Protocol):
@@ -40,6 +41,10 @@ class Host(Books, Protocol):
     @property
     def elsewhere(self) -> Callable[[Connection, HttpRequest], bool] | None:
         """Asked about every request, when not None: True = another process has the connection now, request and all."""
+
+    @property
+    def http2(self) -> Callable[[asyncio.Transport, Any, bytes], None] | None:
+        """Takes over, with this server, a connection that begins as HTTP/2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._copy_used = False
         self._long = False  # the last answer may need more than one write
         self._unsent = 0  # bytes of answers the client had not taken when its deadline was set
+        self._opening: bytes | None = None if host.http2 is None or begun.received else b""  # of what may be HTTP/2
         self.deadline = self._host.now() + self._limits.idle_seconds
 
     # --- for the server
@@ -182,6 +188,10 @@ class Connection(asyncio.Protocol):
         self._received += len(data)
         if self._finished:
             return
+        if self._opening is not None:
+            data = self._opening + data
+            if self._is_http2(data):
+                return
         receiver = self._receiver
         receiver.take(data)
         if receiver.fault is not None:
@@ -189,6 +199,19 @@ class Connection(asyncio.Protocol):
         elif self._current is None and receiver.since is not None:
             self._set_deadline()
         self._pump()
+
+    def _is_http2(self, data: bytes) -> bool:
+        """Or may become it: then the rest is waited for."""
+        self._opening = None
+        take, transport = self._host.http2, self._transport
+        if take is None or transport is None or data[: len(_HTTP2)] != _HTTP2[: len(data)]:
+            return False
+        if len(data) < len(_HTTP2):
+            self._opening = data
+            return True
+        self._leave()
+        take(transport, self._host, data)
+        return True
 
     def eof_received(self) -> bool:
         """Keep the write side open while answers are still due."""

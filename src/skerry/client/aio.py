@@ -245,13 +245,13 @@ class AsyncClient:
         loop = asyncio.get_running_loop()
         waiting = connection.exchange(message)
         timer = loop.call_later(max(until - monotonic(), 0), _time_out, waiting)
+        head = None
         try:
             head, body = await waiting
-        except BaseException:  # also when this call is cancelled: its answer must not meet the next request
-            connection.close()
-            raise
         finally:
             timer.cancel()
+            if head is None:  # also when this call is cancelled: its answer must not meet the next request
+                connection.close()
         if head.keep_alive and len(self._idle) < self._keep and not self._closed:
             self._idle.append(connection)
         else:

@@ -49,13 +49,11 @@ def _over_tcp(address: Address, seconds: float) -> socket.socket:
 
 def _over_socket(address: Address, seconds: float) -> socket.socket:
     """Blocks in the kernel: a socket of Python's with a timeout fails at once when the server's queue is full (connect(2))."""
-    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+    with contextlib.ExitStack() as stack:
+        connected = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
         connected.connect(address.path)
-    except BaseException:
-        connected.close()
-        raise
+        stack.pop_all()
     return connected
 
 

@@ -8,6 +8,7 @@ import mmap
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Final
 
 import msgspec
@@ -38,20 +39,17 @@ class Slot:
         self._url = address.url
         self._answers = answers
         self._seconds = seconds
-        self._socket = connect(address, seconds)
         self.ended = False  # the server wants it back
         try:
-            set_timeouts(self._socket, seconds)
-            self._open(asked)
+            with ExitStack() as stack:
+                self._socket = stack.enter_context(connect(address, seconds))
+                set_timeouts(self._socket, seconds)
+                self._open(asked)
+                stack.pop_all()
         except BlockingIOError as error:
-            self.close()
             raise CallTimedOut(url=self._url, seconds=seconds) from error
         except OSError as error:
-            self.close()
             raise ServerUnreachable(url=self._url, problem=error.strerror or str(error)) from error
-        except BaseException:
-            self.close()
-            raise
 
     def close(self) -> None:
         """The memory is unmapped with its last view."""

@@ -116,15 +116,18 @@ class SlotPool:
             raise ConnectionBroken(url=self._address.url) from error
 
     def _over(self, slot: Slot, idle: deque[Slot], inputs: Mapping[str, Array]) -> Result:
+        usable = False
         try:
             result = slot.run(inputs)
+            usable = True
         except CallRefused:
-            self._put_back(slot, idle)
+            usable = True
             raise
-        except BaseException:  # also Ctrl-C: the server may still be about to answer
-            slot.close()
-            raise
-        self._put_back(slot, idle)
+        finally:
+            if usable:
+                self._put_back(slot, idle)
+            else:  # also after Ctrl-C: the server may still be about to answer
+                slot.close()
         return result
 
     def _put_back(self, slot: Slot, idle: deque[Slot]) -> None:

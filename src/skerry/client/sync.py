@@ -161,11 +161,12 @@ class Client:
             raise ConnectionBroken(url=self._address.url) from error
 
     def _over(self, connection: Connection, message: Message, left: float, total: float) -> tuple[Head, memoryview]:
+        head = None
         try:
             head, body = connection.exchange(message, left, total)
-        except BaseException:  # also Ctrl-C: an answer to this request must not meet the next one
-            connection.close()
-            raise
+        finally:
+            if head is None:  # also after Ctrl-C: an answer to this request must not meet the next one
+                connection.close()
         if head.keep_alive and len(self._idle) < self._keep and not self._closed:
             connection.idle_since = monotonic()
             self._idle.append(connection)

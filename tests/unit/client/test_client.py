@@ -27,10 +27,6 @@ class Blocking:
         method = getattr(self._client, name)
         return lambda *args, **options: self._loop.run_until_complete(method(*args, **options))
 
-    def turn(self):
-        """Let what happened on the sockets be noticed."""
-        self._loop.run_until_complete(asyncio.sleep(0.01))
-
     def __enter__(self):
         return self
 

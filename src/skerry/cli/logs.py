@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from skerry.cli import params
+from skerry.cli import params, trial_text
 from skerry.cli.hub_client import HubClient
 from skerry.cli.render import Output, clean, dump
 from skerry.cli.times import iso
@@ -19,6 +19,7 @@ from skerry.wire.v1.report import (
     HistoryReport,
     Report,
     ResultReport,
+    TrialReport,
     WorkloadReport,
 )
 
@@ -53,7 +54,8 @@ def command(
 
 
 def is_event(report: Report) -> bool:
-    return isinstance(report.body, WorkloadReport | DeviceReport)
+    body = report.body
+    return isinstance(body, WorkloadReport | DeviceReport) or (isinstance(body, TrialReport) and body.finished)
 
 
 def _print(reports: list[Report]) -> None:
@@ -73,6 +75,8 @@ def body_text(body: Body) -> str:
             f"{body.workload}: {body.requests} requests, {body.errors} errors{probes} in {body.window_seconds:.0f} s,"
             f" p50 {body.latency_p50_ms:.2f} ms, p95 {body.latency_p95_ms:.2f} ms"
         )
+    if isinstance(body, TrialReport):
+        return f"{body.workload}: trial by {trial_text.summary(body)}"
     if isinstance(body, ResultReport):
         return f"{body.workload}: result {body.event_id} of {body.bundle}"
     if isinstance(body, HistoryReport):

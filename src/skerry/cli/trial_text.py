@@ -42,7 +42,8 @@ def device_lines(device: RolloutDevice) -> list[str]:
     return [] if device.trial is None else [clean(f"  {device.name}: {line}") for line in _lines(device.trial)]
 
 
-def _lines(report: TrialReport) -> list[str]:
+def summary(report: TrialReport) -> str:
+    """One trial in one line."""
     state = "under way" if not report.finished else f"failed, {report.reason}" if report.reason else "passed"
     head = f"{report.mode} {state} after {brief(report.seconds)}: {report.asked} requests, {report.errors} errors"
     parts = [head]
@@ -57,7 +58,11 @@ def _lines(report: TrialReport) -> list[str]:
     if report.latency_p95_ms is not None:
         ratio = "" if report.latency_ratio is None else f" = {report.latency_ratio:.2f} x the current version's"
         parts.append(f"p50 {report.latency_p50_ms or 0:.3g} ms, p95 {report.latency_p95_ms:.3g} ms{ratio}")
-    lines = [", ".join(parts)]
+    return ", ".join(parts)
+
+
+def _lines(report: TrialReport) -> list[str]:
+    lines = [summary(report)]
     if report.flips:
         most = sorted(report.flips.items(), key=lambda item: (-item[1], item[0]))[:_FLIPS_SHOWN]
         lines.append("changed: " + ", ".join(f"{pair} ({count})" for pair, count in most))

@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 from skerry.errors import SkerryError
 from skerry.observe.comparison import Comparison, Problem, Share
@@ -29,8 +29,9 @@ from skerry.wire.v1.runner import BeginTrial, TrialCounts
 _QUEUE: Final = 64
 _QUEUE_BYTES: Final = 16 * 1024 * 1024  # one request may be larger, alone
 _BURST: Final = 8
-_PAUSE: Final = 0.01
-"""Seconds between bursts: most live requests then find the loop as idle as without a trial."""
+_LEAST_PAUSE: Final = 0.01
+_PAUSES: Final = 7
+"""As many times as long as a burst took is the pause after it: seven of eight live requests meet no copy."""
 
 _ON_THE_LOOP: Final = 16 * 1024  # bytes of text that are read there
 _AT_ONCE: Final = 64  # requests the new version may have at a time
@@ -38,12 +39,6 @@ _GIVE_UP_AFTER: Final = 3  # failures in a row ...
 _GIVE_UP_SECONDS: Final = 1.0  # ... and it gets no request for so long
 
 _logger = logging.getLogger(__name__)
-
-
-class Running(Protocol):
-    counts: Comparison
-
-    async def stop(self) -> None: ...
 
 
 @dataclass(kw_only=True)
@@ -71,7 +66,7 @@ def begin(command: BeginTrial, desk: Desk, served: Served, comparer: Comparer, n
     witness = desk.witness
     running: Shadow | Canary
     if command.trial.mode is TrialMode.SHADOW:
-        running = Shadow(candidate, model, share, comparer, inner=witness)
+        running = Shadow(candidate, model, share, comparer, now, inner=witness)
         desk.witness = running
     else:
         running = Canary(candidate, model, share, desk, now)
@@ -83,9 +78,17 @@ class Shadow:
     """A witness of the desk: copies of what was answered go to the new version, and its answers are compared."""
 
     def __init__(
-        self, candidate: Candidate, model: ModelSignature, share: Share, comparer: Comparer, *, inner: Witness | None
+        self,
+        candidate: Candidate,
+        model: ModelSignature,
+        share: Share,
+        comparer: Comparer,
+        now: Callable[[], float],
+        *,
+        inner: Witness | None,
     ) -> None:
         self.counts = Comparison()
+        self._now = now
         self._candidate = candidate
         self._model = model
         self._share = share
@@ -119,11 +122,12 @@ class Shadow:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
+            begun = self._now()
             for _ in range(min(_BURST, len(self._queue))):
                 call, outputs = self._queue.popleft()
                 self._bytes -= call.weight
                 await self._show(call, outputs)
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(max(_LEAST_PAUSE, _PAUSES * (self._now() - begun)))
             if self._queue:
                 self._arrived.set()
 

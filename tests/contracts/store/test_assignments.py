@@ -2,6 +2,7 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import select
 
 from contracts.store.values import NOW, assignment, bundle, enrolled, last, put, report, workload
@@ -16,8 +17,10 @@ pytestmark = pytest.mark.anyio
 
 
 def target(version: int, workload: str = "digits") -> DesiredWorkload:
-    how = {"trial": Trial(mode=TrialMode.CANARY, percent=5.0), "keep_warm": KeepWarm.NEVER} if version > 1 else {}
-    return DesiredWorkload(workload=workload, bundle=bundle(version), rollout="r-1", soak_seconds=5.0, **how)
+    plain = DesiredWorkload(workload=workload, bundle=bundle(version), rollout="r-1", soak_seconds=5.0)
+    if version == 1:
+        return plain
+    return replace(plain, trial=Trial(mode=TrialMode.CANARY, percent=5.0), keep_warm=KeepWarm.NEVER)
 
 
 async def test_desired_workloads_and_their_version(store):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from msgspec.structs import replace
 
@@ -31,7 +33,7 @@ def report(agreed: int = 100, *, mode: TrialMode = TrialMode.SHADOW, finished: b
     return TrialReport(mode=mode, finished=finished, **given)
 
 
-def tried(outcomes: str, reports: list[TrialReport | None], *gates: Gate, trial: Trial = SHADOW) -> RolloutState:
+def tried(outcomes: str, reports: Sequence[TrialReport | None], *gates: Gate, trial: Trial = SHADOW) -> RolloutState:
     made = state(outcomes, [None] * len(outcomes), *gates)
     seen = {
         str(n): Seen(trial=None if one is None else LatestTrial(device_id=str(n), at=0.0, received=5.0, report=one))
@@ -40,7 +42,7 @@ def tried(outcomes: str, reports: list[TrialReport | None], *gates: Gate, trial:
     return replace(made, seen=seen, rollout=replace(made.rollout, spec=replace(made.rollout.spec, trial=trial)))
 
 
-def result(outcomes: str, reports: list[TrialReport | None], gate: Gate, *, trial: Trial = SHADOW):
+def result(outcomes: str, reports: Sequence[TrialReport | None], gate: Gate, *, trial: Trial = SHADOW):
     found = measure(tried(outcomes, reports, gate, trial=trial), STAGE)[-1]
     return found.measured, found.passed
 
@@ -89,10 +91,13 @@ def test_a_gate_on_a_trial_is_the_device_s_limit_too():
         gates=(replace(AGREEMENT, min=0.9), RATIO, Gate(metric=Metric.CONFIDENCE_SHIFT, max=0.5)),
     )
     limits = trial_in_force(spec)
+    assert limits is not None
     assert (limits.min_agreement, limits.max_latency_ratio, limits.max_confidence_shift) == (0.9, 1.2, 0.5)
     assert trial_in_force(replace(spec, trial=None)) is None
     canary = replace(spec, trial=CANARY, gates=(ERRORS, Gate(metric=Metric.CANARY_LATENCY_RATIO, max=3)))
-    assert (trial_in_force(canary).max_error_rate, trial_in_force(canary).max_latency_ratio) == (0.01, 3)
+    limits = trial_in_force(canary)
+    assert limits is not None
+    assert (limits.max_error_rate, limits.max_latency_ratio) == (0.01, 3)
 
 
 @pytest.mark.parametrize(

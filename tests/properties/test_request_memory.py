@@ -37,9 +37,11 @@ TENSOR = st.fixed_dictionaries(
 DOCUMENT = st.fixed_dictionaries(
     {"inputs": st.lists(TENSOR, min_size=1, max_size=2)},
     optional={
-        "id": st.sampled_from(["", "7", '"data":[1,2]']),
+        "id": st.sampled_from(["", "7", "8f-9", "ü", "a\nb", '"id":"3"', '"data":[1,2]', 5]),
         "outputs": st.lists(st.fixed_dictionaries({"name": st.sampled_from(["y", "z", "data"])}), max_size=2),
-        "parameters": st.dictionaries(st.sampled_from(["timeout", "data"]), st.integers(0, 9), max_size=2),
+        "parameters": st.dictionaries(
+            st.sampled_from(["timeout", "data", "id"]), st.integers(0, 9) | st.just("7"), max_size=2
+        ),
     },
 )
 STYLES = st.sampled_from([(",", ":"), (", ", ": "), (" , ", " :")])
@@ -75,12 +77,25 @@ def _altered(body, data):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from([[1, 2], [2, 2], [0, 2]]), st.integers(0, 24)), min_size=2, max_size=6))
-def test_binary_is_read_the_same_with_and_without_memory(cases):
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([[1, 2], [2, 2], [0, 2]]),
+            st.integers(0, 24),
+            st.one_of(st.none(), st.text(max_size=3), st.integers(0, 3)),
+            st.sampled_from([{}, {"parameters": {"id": "7"}}, {"parameters": {"id": ""}}]),
+        ),
+        min_size=2,
+        max_size=6,
+    ),
+    STYLES,
+)
+def test_binary_is_read_the_same_with_and_without_memory(cases, style):
     experienced = signature()
-    for shape, size in cases * 2:
+    for shape, size, request_id, more in cases * 2:
         tensor = {"name": "x", "shape": shape, "datatype": "FP32", "parameters": {"binary_data_size": size}}
-        head = json.dumps({"inputs": [tensor]}).encode()
+        document = {"inputs": [tensor], **more, **({} if request_id is None else {"id": request_id})}
+        head = json.dumps(document, separators=style, ensure_ascii=False).encode("utf-8", "replace")
         for tail in (bytes(range(size)), bytes(size + 4)):
             assert read(head + tail, len(head), experienced) == read(head + tail, len(head), signature())
 

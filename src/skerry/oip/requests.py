@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from skerry.bundle.manifest import TensorSpec
 from skerry.errors import InferenceRequestInvalid
-from skerry.oip import binary_codec, json_codec
+from skerry.oip import binary_codec, json_codec, likeness
 from skerry.oip.messages import (
     InferRequest,
     ModelSignature,
@@ -45,7 +45,6 @@ _MAX_SEQUENCE_ID: Final = 256
 _MAX_SEQUENCE_NUMBER: Final = (1 << 64) - 1
 _MAX_REMEMBERED: Final = 2048  # bytes of one
 _SMALL: Final = 16 * 1024
-_DATA: Final = b'"data":'
 
 
 def _bad(problem: str) -> InferenceRequestInvalid:
@@ -61,48 +60,34 @@ def decode(body: bytes, header_length: int | None, model: ModelSignature) -> Inf
     if header_length > len(body):
         raise _bad(f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes")
     head = body[:header_length]
+    alike, own_id = likeness.without_id(head)
     tail = len(body) - header_length
-    plan = model.plans.get(head)
+    plan = model.plans.get(alike)
     if plan is None or plan.tail != tail:
         plan = _plan(memoryview(head), tail, model)
-        _remember(head, plan, model)
-    return _read(plan, body, header_length)
+        if all(source.size >= 0 for source in plan.sources):
+            _remember(alike, plan, own_id, model)
+        own_id = plan.id
+    return _read(plan, body, header_length, own_id)
 
 
 def _text(body: bytes, model: ModelSignature) -> InferRequest:
     """All JSON. What stands around the numbers of an only tensor is remembered like the head of a binary request."""
-    numbers = _numbers(body)
+    numbers = likeness.numbers(body)
     if numbers is None or len(body) > _MAX_JSON:
-        return _read(_plan(memoryview(body), None, model), b"", 0)
-    around = b"\0".join((body[: numbers.start], body[numbers.stop :]))
-    plan = model.plans.get(around)
+        unlike = _plan(memoryview(body), None, model)
+        return _read(unlike, b"", 0, unlike.id)
+    alike, own_id = likeness.without_id(b"\0".join((body[: numbers.start], body[numbers.stop :])))
+    plan = model.plans.get(alike)
     if plan is None:
         plan = _plan(memoryview(body), None, model)
         if len(plan.sources) == 1 and bytes(plan.sources[0].data) == body[numbers]:
             bare = replace(plan, sources=(replace(plan.sources[0], data=Raw()),))  # or the whole body would stay
-            _remember(around, bare, model, only_tensor=True)
-        return _read(plan, b"", 0)
+            _remember(alike, bare, own_id, model)
+        return _read(plan, b"", 0, plan.id)
     [source] = plan.sources
     array = json_codec.decode_tensor(source.name, source.datatype, source.shape, body[numbers])
-    return InferRequest(
-        inputs={source.name: array},
-        wanted=plan.wanted,
-        id=plan.id,
-        timeout=plan.timeout,
-        priority=plan.priority,
-        sequence=plan.sequence,
-    )
-
-
-def _numbers(body: bytes) -> slice | None:
-    """Where the only `data` of a request stands, when it is a flat list of numbers; None whenever that is not plain to see."""
-    begin = body.find(_DATA) + len(_DATA)
-    if begin < len(_DATA) or body.find(_DATA, begin) >= 0:
-        return None
-    begin += body[begin : begin + 1] == b" "
-    end = body.find(b"]", begin) + 1
-    flat = body[begin : begin + 1] == b"[" and body.find(b"[", begin + 1, end) < 0 and body.find(b'"', begin, end) < 0
-    return slice(begin, end) if flat and end else None
+    return _request(plan, {source.name: array}, own_id)
 
 
 def _plan(text: memoryview, tail: int | None, model: ModelSignature) -> RequestPlan:
@@ -130,17 +115,16 @@ def plan_of(document: RequestBody, tail: int | None, model: ModelSignature) -> R
     )
 
 
-def _remember(head: bytes, plan: RequestPlan, model: ModelSignature, *, only_tensor: bool = False) -> None:
-    """Only what the next request of that client is likely to say again: no values, no id of its own."""
-    values = any(source.size < 0 for source in plan.sources) and not only_tensor
-    if len(head) > _MAX_REMEMBERED or plan.id or plan.sequence or values:
+def _remember(alike: bytes, plan: RequestPlan, own_id: str | None, model: ModelSignature) -> None:
+    """Unless it says what is this request's alone and was not cut out of `alike`."""
+    if len(alike) > _MAX_REMEMBERED or plan.id != own_id or plan.sequence:
         return
     if len(model.plans) >= _REMEMBERED:
         model.plans.clear()
-    model.plans[head] = plan
+    model.plans[alike] = replace(plan, id=None)
 
 
-def _read(plan: RequestPlan, body: bytes, at: int) -> InferRequest:
+def _read(plan: RequestPlan, body: bytes, at: int, request_id: str | None) -> InferRequest:
     """Binary tensors begin at `at`. Small ones are cut out, which aligns them at no more than the price of a view."""
     inputs: dict[str, Array] = {}
     for source in plan.sources:
@@ -151,10 +135,14 @@ def _read(plan: RequestPlan, body: bytes, at: int) -> InferRequest:
         data = body[at:end] if source.size <= _SMALL else memoryview(body)[at:end]
         inputs[source.name] = binary_codec.decode_tensor(source.name, source.datatype, source.shape, data)
         at = end
+    return _request(plan, inputs, request_id)
+
+
+def _request(plan: RequestPlan, inputs: dict[str, Array], request_id: str | None) -> InferRequest:
     return InferRequest(
         inputs=inputs,
         wanted=plan.wanted,
-        id=plan.id,
+        id=request_id,
         timeout=plan.timeout,
         priority=plan.priority,
         sequence=plan.sequence,

@@ -12,23 +12,25 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 from skerry.runner.main import main
+from skerry.runtime.datatypes import Array
 from skerry.runtime.onnx import OnnxEngine
 
 _POISON, _ATTEMPT = 666, 777
 _run = OnnxEngine.run
 
 
-def _connect():
+def _connect() -> None:
     with socket.socket() as made:
         made.connect(("127.0.0.1", 9))
 
 
-def _succeeds(action):
+def _succeeds(action: Callable[[], object]) -> float:
     try:
         action()
     except PermissionError:
@@ -38,7 +40,7 @@ def _succeeds(action):
     return 1.0
 
 
-def attempt():
+def attempt() -> list[float]:
     """1.0 for what could be done: read a file that is not ours, reach the network, start a program."""
     return [
         _succeeds(Path("/etc/passwd").read_bytes),
@@ -47,7 +49,7 @@ def attempt():
     ]
 
 
-def run(self, inputs):
+def run(self: OnnxEngine, inputs: Mapping[str, Array]) -> dict[str, Array]:
     if any((array == _ATTEMPT).any() for array in inputs.values()):
         answer = _run(self, inputs)
         answer["scores"][:] = attempt()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from msgspec import Struct
@@ -39,6 +39,19 @@ class Sequence(Struct, frozen=True, kw_only=True):
     id: int | str
     start: bool = False
     end: bool = False
+
+
+@runtime_checkable
+class Bindable(Protocol):
+    """An engine that can run over buffers that stay, without looking at them anew each time."""
+
+    def bind(
+        self, inputs: Mapping[str, np.ndarray[Any, Any]], outputs: Mapping[str, np.ndarray[Any, Any]]
+    ) -> Callable[[], None]:
+        """A run that reads `inputs` and writes `outputs` in place: all tensors of the model, without gaps, no BYTES.
+
+        One call at a time. Raises InferenceRequestInvalid for arrays that are not so; a call raises InferenceFailed.
+        """
 
 
 class Engine(Protocol):

@@ -18,7 +18,7 @@ import hashlib
 import logging
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -30,7 +30,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native
 from skerry.bundle.manifest import Io, TensorSpec
 from skerry.errors import InferenceFailed, InferenceRequestInvalid, ModelFileError
 from skerry.runtime import onnx_file
-from skerry.runtime.datatypes import BF16, NUMPY, Array
+from skerry.runtime.datatypes import BF16, NUMPY, Array, fits
 from skerry.runtime.derived import Derived, key_of
 from skerry.runtime.engine import ALONE, Nearby
 from skerry.runtime.onnx_providers import CPU, choose, plain
@@ -282,6 +282,39 @@ class OnnxEngine:
         answer = dict(zip(self._output_names, values, strict=True))
         return self._as_bytes(answer) if self._text_outputs else answer
 
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
+        """A run over these very arrays, for buffers that stay: each call reads `inputs` and writes `outputs` in place.
+
+        All tensors of the model, C-contiguous, no BYTES; one call at a time. Raises InferenceRequestInvalid for arrays that are
+        not so. A call raises InferenceFailed, as `run`, and for an answer that has not the shape of its array.
+        """
+        session = self._session
+        if session is None:
+            raise InferenceFailed(name=self._name, problem="the engine is closed")
+        binding = session.io_binding()
+        try:
+            for specs, arrays, bind in (
+                (self._io.inputs, inputs, binding.bind_input),
+                (self._io.outputs, outputs, binding.bind_output),
+            ):
+                _require_plain(specs, arrays)
+                for name, array in arrays.items():
+                    kind = _ONNX_BFLOAT16 if array.dtype == BF16 else array.dtype.type
+                    bind(name, "cpu", 0, kind, array.shape, array.ctypes.data)
+        except _REFUSALS as error:
+            raise InferenceRequestInvalid(problem=_first_line(error)) from error
+        kept = (dict(inputs), dict(outputs))  # the library has only their addresses
+
+        def run() -> None:
+            if self._session is None or not kept:
+                raise InferenceFailed(name=self._name, problem="the engine is closed")
+            try:
+                session._sess.run_with_iobinding(binding._iobinding, None)  # noqa: SLF001 - as in run
+            except _REFUSALS as error:
+                raise InferenceFailed(name=self._name, problem=_first_line(error)) from error
+
+        return run
+
     def close(self) -> None:
         self._session = None
 
@@ -309,6 +342,21 @@ class OnnxEngine:
                 array.shape
             )
         return outputs
+
+
+def _require_plain(specs: Iterable[TensorSpec], arrays: Mapping[str, Array]) -> None:
+    """Raises InferenceRequestInvalid unless an engine may read or write `arrays` where they lie."""
+    wanted = {spec.name: spec for spec in specs}
+    if wanted.keys() != arrays.keys():
+        raise InferenceRequestInvalid(problem=f"a binding has arrays for exactly {', '.join(wanted)}")
+    for name, array in arrays.items():
+        spec = wanted[name]
+        if array.dtype != NUMPY[spec.dtype] or array.dtype.hasobject or not fits(array.shape, spec):
+            raise InferenceRequestInvalid(
+                problem=f"{name}: an array of {array.dtype} {list(array.shape)} cannot be bound"
+            )
+        if not array.flags.c_contiguous or not array.flags.aligned:
+            raise InferenceRequestInvalid(problem=f"{name}: only an aligned array without gaps can be bound")
 
 
 def _value(array: Array) -> onnxruntime.OrtValue:

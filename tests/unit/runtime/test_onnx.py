@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from contracts.engine.models import affine, affine_answer, build, classifier
-from skerry.errors import InputMissing, ModelFileError
+from contracts.engine.models import affine, affine_answer, build, classifier, identity
+from skerry.errors import InferenceFailed, InferenceRequestInvalid, InputMissing, ModelFileError
 from skerry.runtime.datatypes import BF16, narrow, widen
 from skerry.runtime.derived import Derived
 from skerry.runtime.engine import Nearby
@@ -115,6 +115,50 @@ def test_bf16_is_computed_with_and_given_back():
     np.testing.assert_array_equal(widen(answer["y"]), x + x)
     np.testing.assert_array_equal(answer["sum"], x + x)
     assert engine.run({"x": narrow(x[:0])})["y"].shape == (0, 2)
+
+
+def test_a_bound_run_reads_and_writes_where_it_was_told():
+    engine = OnnxEngine.load(classifier())
+    x, scores, label = np.ones((2, 4), np.float32), np.zeros((2, 3), np.float32), np.full(2, 9)
+    run = engine.bind({"x": x}, {"scores": scores, "label": label})
+    for value in (1, -3):
+        x[:] = value
+        run()
+        np.testing.assert_array_equal(scores, affine_answer(x))
+        assert label.tolist() == affine_answer(x).argmax(1).tolist()
+    engine.close()
+    with pytest.raises(InferenceFailed):
+        run()
+
+
+def test_a_bound_bf16_is_its_bits():
+    engine = OnnxEngine.load(identity(TensorProto.BFLOAT16, [2]))
+    x, y = narrow(np.array([1.5, -2], np.float32)), narrow(np.zeros(2, np.float32))
+    engine.bind({"x": x}, {"y": y})()
+    assert widen(y).tolist() == [1.5, -2]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        ({}, {"scores": np.zeros((2, 3), np.float32)}),
+        ({"x": np.ones((2, 4), np.float64)}, {"scores": np.zeros((2, 3), np.float32)}),
+        ({"x": np.ones((2, 5), np.float32)}, {"scores": np.zeros((2, 3), np.float32)}),
+        ({"x": np.ones((4, 2), np.float32).T}, {"scores": np.zeros((2, 3), np.float32)}),
+        ({"x": X}, {"other": np.zeros((2, 3), np.float32)}),
+    ],
+)
+def test_what_cannot_be_bound_is_refused(inputs, outputs):
+    with pytest.raises(InferenceRequestInvalid):
+        OnnxEngine.load(affine()).bind(inputs, outputs)
+
+
+def test_an_answer_that_does_not_fit_its_buffer_is_a_failure_and_no_memory_is_touched():
+    scores = np.full((5, 3), 7, np.float32)
+    run = OnnxEngine.load(affine()).bind({"x": X}, {"scores": scores})
+    with pytest.raises(InferenceFailed):
+        run()
+    assert (scores == 7).all()
 
 
 def outlying(**entries):

@@ -13,16 +13,17 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import numpy as np
 
-from skerry.errors import InferenceFailed, SkerryError
+from skerry.errors import InferenceFailed, InferenceRequestInvalid, SkerryError
 from skerry.oip import binary_codec, ranges, slot
 from skerry.oip.messages import InferRequest, ModelSignature, RequestPlan
 from skerry.oip.slot import Area, Layout
 from skerry.runtime.datatypes import NUMPY, Array
-from skerry.runtime.engine import Engine
+from skerry.runtime.engine import Bindable, Engine
 from skerry.serve.calls import Answered, Call, Crashed, Outcome
 from skerry.serve.desk import Desk
 from skerry.serve.scheduling.tickets import rows_of
@@ -60,6 +61,7 @@ class Slot:
         ]
         self.plain = all(area.datatype != "BOOL" for area in layout.inputs)  # any bytes are a value
         self.rows = rows_of(self._private)
+        self._bound: Callable[[], Mapping[str, Array]] | None = None
 
     def request(self) -> InferRequest:
         """Raises InferenceRequestInvalid for values the datatype has not."""
@@ -78,11 +80,29 @@ class Slot:
             private[:] = shared
         if model.bounds:
             ranges.check(self._private, model.bounds)
+        if self._bound is None:
+            self._bound = self._bind(engine)
         begun = now()
-        outputs = engine.run(self._private)
+        outputs = self._bound()
         ended = now()
         self.put(outputs)
         return begun, ended
+
+    def _bind(self, engine: Engine) -> Callable[[], Mapping[str, Array]]:
+        """To private memory on both sides: what the client can alter meanwhile must not be what an engine computes with."""
+        if not isinstance(engine, Bindable):
+            return partial(engine.run, self._private)
+        outputs = {area.name: np.zeros(area.shape, NUMPY[area.datatype]) for area in self.layout.outputs}
+        try:
+            run = engine.bind(self._private, outputs)
+        except InferenceRequestInvalid:  # the client does not want every output
+            return partial(engine.run, self._private)
+
+        def bound() -> Mapping[str, Array]:
+            run()
+            return outputs
+
+        return bound
 
     def put(self, outputs: Mapping[str, Array]) -> None:
         """Raises InferenceFailed when an output has another shape than it had for the request of zeros."""

@@ -15,7 +15,8 @@ import msgspec
 
 from skerry.agent.supervise.doors import Doors, Ports
 from skerry.agent.supervise.process import Surroundings, Timing
-from skerry.agent.supervise.supervisor import Outlets, Supervisor
+from skerry.agent.supervise.slot import Outlets
+from skerry.agent.supervise.supervisor import Supervisor
 from skerry.agent.supervise.watch import CrashLog
 from skerry.agent.update.contract import Launch
 from skerry.bundle.digest import digest_of

@@ -37,6 +37,7 @@ from skerry.agent.results import ResultWriter
 from skerry.agent.state import Layout, Records, load_device
 from skerry.agent.store import Store
 from skerry.agent.supervise.doors import Ports, run_folder
+from skerry.agent.supervise.groups import open_groups
 from skerry.agent.supervise.process import Surroundings
 from skerry.agent.supervise.slot import Outlets
 from skerry.agent.supervise.supervisor import Supervisor
@@ -120,6 +121,7 @@ class Agent:
                 state=self._layout.root,
                 logs=self._layout.logs,
                 command=config.runner_command,
+                groups=open_groups(self._layout.root),
                 sandbox=config.sandbox,
                 timing=config.timing,
             ),

@@ -133,6 +133,7 @@ def _status(arguments: argparse.Namespace) -> int:
             work.variant,
             work.url,
             work.unix and f"unix:{work.unix}",
+            work.limits and f"({work.limits})",
             work.attempt,
             work.problem,
         )

@@ -32,7 +32,7 @@ from msgspec import Struct
 
 from skerry.effects import Files, Spool
 from skerry.errors import DeviceError, NotEnrolled, StateDamaged
-from skerry.wire.v1.device import BundleRef, WorkloadSpec
+from skerry.wire.v1.device import BundleRef, Limits, WorkloadSpec
 from skerry.wire.v1.report import WorkloadReport
 
 T = TypeVar("T")
@@ -91,6 +91,7 @@ class Release(Struct, frozen=True, kw_only=True):
     committed: float
     rollout: str = ""
     floor_seq: int = 0
+    limits: Limits = Limits()
 
 
 class Undoing(Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ class WorkloadStatus(Struct, frozen=True, kw_only=True):
     attempt: str = ""
     url: str = ""
     unix: str = ""  # path of its unix socket
+    limits: str = ""  # what its runner is kept to, and by which mechanism
     problem: str = ""
     refused: str = ""
 

@@ -157,6 +157,7 @@ class Teller:
             attempt=f"{attempt.spec.bundle.name} {attempt.phase}" if attempt else "",
             url=f"http://{_host(self.host)}:{record.port}" if record.port and running else "",
             unix=doors.unix_path if doors and running else "",
+            limits=self.supervisor.limits(record.name),
             problem=self.updater.problems.get(record.name, "")
             or self.supervisor.problem(record.name)
             or (doors.problem if doors else ""),

@@ -67,6 +67,14 @@ def open_box(address: str, orphans: Iterable[Orphan]) -> socket.socket | None:
     return sockets.listen(host, port)
 
 
+def shown(box: socket.socket | None) -> str:
+    """HOST:PORT; empty for None."""
+    if box is None:
+        return ""
+    host, port = box.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def route(launch: Launch, doors: Doors, *, up: bool) -> Route:
     model, _, version = launch.bundle.partition(":")
     return Route(

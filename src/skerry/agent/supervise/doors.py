@@ -125,7 +125,7 @@ def _bound(path: Path, kind: socket.SocketKind, mode: int) -> socket.socket:
         raise OSError(f"{path} is longer than the {_LONGEST - 5} bytes that a unix socket's path may have")
     made = socket.socket(socket.AF_UNIX, kind)
     try:
-        os.fchmod(made.fileno(), mode)  # before bind, which takes it over less the umask: it is never more open than that
+        os.fchmod(made.fileno(), mode)  # before bind, which takes it over less the umask: never more open than that
         fresh.unlink(missing_ok=True)
         made.bind(str(fresh))
         fresh.chmod(mode)

@@ -23,6 +23,7 @@ import msgspec
 from skerry.agent.state import UNREADABLE, Layout
 from skerry.agent.supervise import orphans
 from skerry.agent.supervise.box import Inherited
+from skerry.agent.supervise.groups import Groups, Mechanism
 from skerry.agent.update.contract import Launch
 from skerry.bundle.digest import hex_of
 from skerry.errors import RunnerFailed, SelfTestFailed, StorageError
@@ -60,6 +61,7 @@ class Surroundings:
     logs: Path
     command: tuple[str, ...] = COMMAND
     sandbox: bool = True
+    groups: Groups = field(default_factory=Groups)
     timing: Timing = field(default_factory=Timing)
 
 
@@ -95,16 +97,24 @@ class RunnerProcess:
             raise RunnerFailed(workload=launch.workload, problem=f"cannot be started: {error}") from error
         finally:
             theirs.close()
+        self._groups = surroundings.groups
+        self.limits = self._groups.place(self.pid, launch.workload, launch.limits)
         self._reader = threading.Thread(target=self._read, name=f"runner-{launch.workload}", daemon=True)
         self._reader.start()
+        numbers = inherited.numbers()
         self._send(
             wire.Start(
                 workload=launch.workload,
                 bundle_dir=launch.bundle_dir,
                 variant=launch.variant,
                 config_digest=launch.config_digest,
-                **inherited.numbers(),
-                memory_limit_mib=launch.memory_limit_mib,
+                listen_fd=numbers.get("listen_fd", -1),
+                unix_fd=numbers.get("unix_fd", -1),
+                box_fd=numbers.get("box_fd", -1),
+                exchange_fd=numbers.get("exchange_fd", -1),
+                keeper_fd=numbers.get("keeper_fd", -1),
+                private_fd=numbers.get("private_fd", -1),
+                memory_limit_mib=_address_space(launch, surroundings.groups),
                 figures_seconds=self._timing.figures,
                 probe_seconds=self._timing.probe,
                 linger_seconds=self._timing.linger,
@@ -266,6 +276,8 @@ class RunnerProcess:
             self._process.kill()
             self._process.wait()
         self._control.close()
+        limit = self._groups.left(self.pid, self.launch.workload)
+        self._failure = self._failure or limit
         with self._changed:
             self._over = True
             self._changed.notify_all()
@@ -289,6 +301,12 @@ def _spawn(
     with contextlib.suppress(OSError):
         Path(f"/proc/{process.pid}/oom_score_adj").write_text(str(OOM_SCORE), "ascii")
     return process
+
+
+def _address_space(launch: Launch, groups: Groups) -> int:
+    """MiB; 0 = no limit. Where no group bounds memory itself, this is what is left."""
+    asked = launch.limits.memory_mib if groups.mechanism is Mechanism.NONE else 0
+    return min(filter(None, (launch.memory_limit_mib, asked)), default=0)
 
 
 def _cache_folder(state: Path, digest: str) -> str:

@@ -13,7 +13,7 @@ import logging
 import threading
 
 from skerry.agent.reconcile import Soak, TrialSeen
-from skerry.agent.supervise.box import Inherited, open_box, route
+from skerry.agent.supervise.box import Inherited, open_box, route, shown
 from skerry.agent.supervise.doors import Doors, Ports, open_doors, private_door
 from skerry.agent.supervise.keeper import Keeper
 from skerry.agent.supervise.orphans import Orphan, find_orphans
@@ -237,10 +237,11 @@ class Supervisor:
     @property
     def address(self) -> str:
         """HOST:PORT of the box; empty when it has none."""
-        if self._box is None:
-            return ""
-        host, port = self._box.getsockname()[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return shown(self._box)
+
+    def limits(self, workload: str) -> str:
+        """Which limits its runner is kept to, and how; empty when none were asked for."""
+        return serving.limits if (serving := self._slot(workload).serving) is not None else ""
 
     def doors(self, workload: str) -> Doors | None:
         return self._slot(workload).doors
@@ -416,10 +417,8 @@ class Supervisor:
             )
 
     def _tell_routes(self) -> None:
-        if self._box is None:
-            return
         routes = self._routes()
-        for slot in list(self._slots.values()):
+        for slot in list(self._slots.values()) if self._box is not None else ():
             serving = slot.serving
             if serving is not None and serving.alive:
                 serving.routes(routes)

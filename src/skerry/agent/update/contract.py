@@ -28,7 +28,7 @@ from skerry.bundle.manifest import Variant
 from skerry.effects import Clock, Reply
 from skerry.errors import StepContractBroken
 from skerry.trust.decision import Allowed, CatalogueEntry, ConfigFacts, Refused
-from skerry.wire.v1.device import Capabilities, Trial, WorkloadSpec
+from skerry.wire.v1.device import Capabilities, Limits, Trial, WorkloadSpec
 
 
 class StepRefused(Exception):
@@ -59,6 +59,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     rollout: str = ""
     memory_limit_mib: int = 0
     config_digest: str = ""  # of skerry.json, whose digests cover the rest
+    limits: Limits = Limits()
 
 
 class Runners(Protocol):

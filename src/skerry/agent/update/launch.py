@@ -7,11 +7,18 @@ from skerry.agent.state import Release
 from skerry.agent.store import Store
 from skerry.agent.update.contract import Launch
 from skerry.bundle.rules import CONFIG_PATH
-from skerry.wire.v1.device import BundleRef
+from skerry.wire.v1.device import BundleRef, Limits
 
 
 def launch(
-    workload: str, bundle: BundleRef, store: Store, *, variant: str, rollout: str, memory_limit_mib: int
+    workload: str,
+    bundle: BundleRef,
+    store: Store,
+    *,
+    variant: str,
+    rollout: str,
+    memory_limit_mib: int,
+    limits: Limits,
 ) -> Launch:
     marker = store.marker(bundle.digest)
     return Launch(
@@ -22,6 +29,7 @@ def launch(
         bundle=bundle.name,
         rollout=rollout,
         memory_limit_mib=memory_limit_mib,
+        limits=limits,
         config_digest=marker.digest_of(CONFIG_PATH) if marker else "",
     )
 
@@ -35,4 +43,5 @@ def launch_of(workload: str, release: Release, store: Store, memory_limit_mib: i
         variant=release.variant,
         rollout=release.rollout,
         memory_limit_mib=memory_limit_mib,
+        limits=release.limits,
     )

@@ -73,7 +73,12 @@ def committed(record: WorkloadRecord, *, now: float) -> WorkloadRecord:
         return record
     spec = attempt.spec
     release = Release(
-        ref=spec.bundle, variant=attempt.variant, committed=now, rollout=spec.rollout, floor_seq=attempt.floor_seq
+        ref=spec.bundle,
+        variant=attempt.variant,
+        committed=now,
+        rollout=spec.rollout,
+        floor_seq=attempt.floor_seq,
+        limits=spec.limits,
     )
     previous = record.committed
     if previous and _below_floor(previous.ref, release):

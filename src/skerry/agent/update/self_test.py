@@ -25,6 +25,7 @@ class SelfTest(Step):
             variant="",
             rollout=context.spec.rollout,
             memory_limit_mib=context.memory_limit_mib,
+            limits=context.spec.limits,
         )
         try:
             context.runners.stage(fresh)

@@ -123,6 +123,13 @@ class KeepWarm(StrEnum):
     NEVER = "never"
 
 
+class Limits(Struct, frozen=True, kw_only=True):
+    """Of one workload's runner. Which mechanism keeps it to them is the device's affair, and in its status."""
+
+    memory_mib: int = 0  # 0 = none
+    cpu_share: float = 1.0  # where processors are short: 1.0 = as one busy thread without a limit
+
+
 class WorkloadSpec(Struct, frozen=True, kw_only=True):
     name: str  # by the rule of bundle names: it becomes a file name on the device
     bundle: BundleRef
@@ -132,6 +139,7 @@ class WorkloadSpec(Struct, frozen=True, kw_only=True):
     max_latency_p95_ms: float | None = None  # same; None = only the hub's gates judge latency
     trial: Trial | None = None  # None = switch right after the self-test
     keep_warm: KeepWarm = KeepWarm.AUTO
+    limits: Limits = Limits()
 
 
 class Assignment(Struct, frozen=True, kw_only=True):

@@ -118,6 +118,8 @@ def _hand_over(own: socket.socket, message: bytes, memory: SharedMemory) -> None
 
 def _checked(body: bytes, model: ModelSignature) -> RequestPlan:
     plan = requests.plan_without_tail(body, model)
+    if plan.sequence is not None:
+        raise InferenceRequestInvalid(problem="a slot is for requests that belong to no sequence")
     for source in plan.sources:
         if source.size < 0 or source.datatype == "BYTES":
             raise InferenceRequestInvalid(problem=f"input {source.name}: a slot holds binary tensors of a fixed size")

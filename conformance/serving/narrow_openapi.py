@@ -19,7 +19,8 @@ from ruamel.yaml import YAML
 
 SOURCE = Path(__file__).resolve().parent.parent.parent / "docs/reference/oip-openapi.yaml"
 Document = dict[str, Any]
-FP32_MAX = 3.4e38
+FP32_MAX = math.nextafter(2.0**128 - 2.0**103, 0)
+"""The largest number that FP32 rounds to a number."""
 
 
 def element(datatype: str) -> Document:
@@ -57,7 +58,7 @@ def request(metadata: Document) -> Document:
     names = [spec["name"] for spec in metadata["outputs"] if spec["datatype"] not in {"FP16", "BF16"}]
     return {
         "type": "object",
-        "required": ["inputs", "outputs"],
+        "required": ["inputs"] if len(names) == len(metadata["outputs"]) else ["inputs", "outputs"],
         "properties": {
             "id": {"type": "string"},
             "inputs": {"type": "array", "prefixItems": inputs, "items": False, "minItems": len(inputs)},
@@ -68,6 +69,7 @@ def request(metadata: Document) -> Document:
                     "required": ["name"],
                     "properties": {"name": {"enum": names}, "parameters": {"const": {"binary_data": False}}},
                 },
+                "minItems": int(len(names) < len(metadata["outputs"])),
                 "maxItems": 1,
             },
             "parameters": {

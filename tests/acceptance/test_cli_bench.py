@@ -103,3 +103,10 @@ def _liar(listener):
                     connection.sendall(answer % (len(_SAYS), _SAYS))
                 else:
                     connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}")
+
+
+def test_shared_memory_is_measured_through_our_client(cli, model, tmp_path):
+    found = cli.json("bench", model, "--seconds", "0.5", "--connections", "2", "--set", "via=shm")
+    (subject,) = found["subjects"]
+    assert subject["name"] == "my-model:0 file, shm"
+    assert subject["figures"]["many_rps"] > 100

@@ -44,7 +44,7 @@ _EPILOG = """\b
     "given",
     multiple=True,
     metavar="K=V",
-    help="variant=, via=tcp|unix|in-process, form=binary|json, env.NAME=.",
+    help="variant=, via=tcp|unix|shm|in-process, form=binary|json, env.NAME=.",
 )
 @click.option("--versus", multiple=True, metavar="K=V", help="Compare TARGET with itself under these settings.")
 @click.option("--model", metavar="NAME", default="", help="Which model of a server that has several.")
@@ -68,7 +68,7 @@ def command(
     Latency with one connection, throughput with many, CPU, memory, cold start, and energy where this machine counts it.
 
     TARGET is a bundle (FILE.skb or a folder), a model file, or the address of a server (http://HOST:PORT[/MODEL],
-    unix:///PATH). Bundles and files get a runner of their own, started as an agent starts it.
+    unix:///PATH, shm:///PATH). Bundles and files get a runner of their own, started as an agent starts it.
     """
     targets, settings = _paired(targets, _applied(Settings(), params.parse_labels(given)), params.parse_labels(versus))
     plan = Plan(seconds=seconds, connections=connections)

@@ -75,7 +75,7 @@ def test_settings_are_changed_one_by_one():
 @pytest.mark.parametrize(
     ("pairs", "said"),
     [
-        ({"via": "carrier-pigeon"}, "tcp, unix, in-process"),
+        ({"via": "carrier-pigeon"}, "tcp, unix, shm, in-process"),
         ({"form": "xml"}, "binary, json"),
         ({"colour": "red"}, "no setting"),
     ],

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from skerry.bundle.manifest import BundleConfig, Io
+from skerry.bundle.manifest import BundleConfig, Io, TensorSpec
 from skerry.cli.samples import make_up_inputs
 from skerry.runtime import bundle_dir
 from skerry.runtime.datatypes import Array
@@ -15,8 +15,10 @@ from skerry.runtime.selftest import decode_samples
 
 COUNT: Final = 8
 
-Inputs = list[dict[str, Array]]
-"""One dict per sample, shaped as the model takes it."""
+Feed = dict[str, Array]
+"""One sample, shaped as the model takes it."""
+
+Inputs = list[Feed]
 
 
 def of_bundle(folder: Path, config: BundleConfig, *, random: bool) -> Inputs:
@@ -29,6 +31,17 @@ def of_bundle(folder: Path, config: BundleConfig, *, random: bool) -> Inputs:
 def made_up(io: Io) -> Inputs:
     """Raises ManifestError when one sample is too large to make up."""
     return _each(make_up_inputs(io, COUNT), io)
+
+
+def io_of(document: Mapping[str, Any]) -> Io:
+    """From what a server says of a model (`/v2/models/NAME`)."""
+
+    def specs(side: str) -> tuple[TensorSpec, ...]:
+        return tuple(
+            TensorSpec(name=each["name"], dtype=each["datatype"], shape=tuple(each["shape"])) for each in document[side]
+        )
+
+    return Io(inputs=specs("inputs"), outputs=specs("outputs"))
 
 
 def _each(arrays: Mapping[str, Array], io: Io) -> Inputs:

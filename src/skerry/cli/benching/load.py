@@ -21,7 +21,9 @@ import msgspec
 from msgspec import Struct
 
 from skerry.cli.benching import inputs
+from skerry.cli.benching.inputs import Feed, Inputs
 from skerry.cli.benching.statistics import quantile
+from skerry.client import Client
 from skerry.client import address as addresses
 from skerry.client.address import Address, Scheme
 from skerry.errors import SkerryError
@@ -56,7 +58,19 @@ class Run(Struct, frozen=True, kw_only=True, tag="run"):
     warm: int = 10
 
 
-Order = Dial | Load | Run
+class Share(Struct, frozen=True, kw_only=True, tag="share"):
+    """Remember a server that shares memory, asked through `skerry.client`: its own cost is in the latencies, as for any caller.
+
+    Inputs are those of the bundle in `folder`; without one, made up from what the model says of itself.
+    """
+
+    url: str
+    model: str
+    folder: str = ""
+    random: bool = False
+
+
+Order = Dial | Load | Share | Run
 
 
 class Timing(Struct, frozen=True, kw_only=True, tag="timing"):
@@ -98,7 +112,7 @@ def connect(address: Address) -> socket.socket:
     return connection
 
 
-class _Caller:
+class _Connection:
     """One connection in its closed loop. `turn` is the request it asks next."""
 
     def __init__(self, address: Address, turn: int) -> None:
@@ -153,7 +167,7 @@ class Server:
         self._changed = 0
 
     def run(self, order: Run) -> Timing:
-        callers = [_Caller(self._address, turn) for turn in range(order.connections)]
+        callers = [_Connection(self._address, turn) for turn in range(order.connections)]
         self._changed = 0
         try:
             return self._loop({caller.socket.fileno(): caller for caller in callers}, order)
@@ -161,7 +175,7 @@ class Server:
             for caller in callers:
                 caller.socket.close()
 
-    def _loop(self, callers: dict[int, _Caller], order: Run) -> Timing:
+    def _loop(self, callers: dict[int, _Connection], order: Run) -> Timing:
         times: list[float] = []
         with select.epoll() as poll:
             for number, caller in callers.items():
@@ -182,7 +196,7 @@ class Server:
             seconds, used = time.perf_counter() - begun, time.process_time() - cpu
         return _timing(times, asked=asked, changed=self._changed, seconds=seconds, cpu=used)
 
-    def _take(self, caller: _Caller, answer: bytes, times: list[float]) -> None:
+    def _take(self, caller: _Connection, answer: bytes, times: list[float]) -> None:
         times.append(time.perf_counter() - caller.begun)
         number = caller.turn % len(self._requests)
         body = answer.partition(b"\r\n\r\n")[2]
@@ -191,17 +205,16 @@ class Server:
         caller.ask(self._requests[caller.turn % len(self._requests)])
 
 
-class InProcess:
-    """What `Load` named."""
+class Caller:
+    """A function called in a loop, in this process: a model of `Load`, or a client of `Share`."""
 
-    def __init__(self, load: Load) -> None:
-        folder = Path(load.folder)
-        self._model = Model(folder, load.variant)
-        self._feeds = inputs.of_bundle(folder, bundle_dir.read_config(folder), random=load.random)
+    def __init__(self, call: Callable[[Feed], object], feeds: Inputs) -> None:
+        self._call = call
+        self._feeds = feeds
 
     def run(self, order: Run) -> Timing:
         for turn in range(order.warm):
-            self._model.infer(self._feeds[turn % len(self._feeds)])
+            self._call(self._feeds[turn % len(self._feeds)])
         times: list[list[float]] = [[] for _ in range(order.connections)]
         begun, cpu = time.perf_counter(), time.process_time()
         end = begun + order.seconds
@@ -218,9 +231,28 @@ class InProcess:
     def _loop(self, times: list[float], end: float) -> None:
         turn = 0
         while (begun := time.perf_counter()) < end:
-            self._model.infer(self._feeds[turn % len(self._feeds)])
+            self._call(self._feeds[turn % len(self._feeds)])
             times.append(time.perf_counter() - begun)
             turn += 1
+
+
+def _loaded(order: Load) -> Caller:
+    folder = Path(order.folder)
+    model = Model(folder, order.variant)
+    return Caller(model.infer, inputs.of_bundle(folder, bundle_dir.read_config(folder), random=order.random))
+
+
+def _shared(order: Share) -> Caller:
+    client = Client(order.url)
+    if order.folder:
+        folder = Path(order.folder)
+        feeds = inputs.of_bundle(folder, bundle_dir.read_config(folder), random=order.random)
+    else:
+        feeds = inputs.made_up(inputs.io_of(client.metadata(order.model)))
+    client.infer(order.model, feeds[0])
+    if "memfd:" not in Path("/proc/self/maps").read_text("utf-8"):  # the client went over the unix socket instead
+        raise _Failed("the server shares no memory for this model")
+    return Caller(lambda feed: client.infer(order.model, feed), feeds)
 
 
 def _timing(times: list[float], *, asked: int, changed: int, seconds: float, cpu: float) -> Timing:
@@ -244,7 +276,9 @@ def _obey(order: Order, run: Callable[[Run], Timing] | None) -> Callable[[Run], 
         case Dial():
             return Server(order).run
         case Load():
-            return InProcess(order).run
+            return _loaded(order).run
+        case Share():
+            return _shared(order).run
         case Run():
             if run is None:
                 raise _Failed("nothing to run yet")

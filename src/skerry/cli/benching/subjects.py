@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import IO, Self, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -21,11 +21,11 @@ import msgspec
 from skerry.bundle import unpacked
 from skerry.bundle.archive import SUFFIX, open_archive
 from skerry.bundle.digest import digest_of
-from skerry.bundle.manifest import BundleConfig, File, Io, SelfTest, TensorSpec, Variant
+from skerry.bundle.manifest import BundleConfig, File, SelfTest, Variant
 from skerry.bundle.rules import CONFIG_PATH
 from skerry.cli.benching import inputs, load, processes
 from skerry.cli.benching.inputs import Inputs
-from skerry.cli.benching.load import Dial, Load, Order, Reply, Run, Timing
+from skerry.cli.benching.load import Dial, Load, Order, Reply, Run, Share, Timing
 from skerry.cli.benching.private import PrivateRunner, Setting
 from skerry.cli.samples import make_up_inputs
 from skerry.client import Client
@@ -41,6 +41,7 @@ from skerry.runtime.selftest import encode_samples, record
 class Via(StrEnum):
     TCP = "tcp"
     UNIX = "unix"
+    SHM = "shm"  # memory shared over the unix socket, through skerry.client
     IN_PROCESS = "in-process"
 
 
@@ -152,11 +153,7 @@ def open_subject(target: str, settings: Settings, folder: Path, *, model: str = 
         return _in_process(name, Load(folder=str(bundle), variant=chosen.name, random=random), settings)
     setting = Setting(variant=settings.variant, environment=settings.environment)
     runner = PrivateRunner(bundle.resolve(), setting, folder=folder)
-    return _private(
-        name,
-        runner,
-        _Asked(model=config.name, inputs=inputs.of_bundle(bundle, config, random=random), settings=settings),
-    )
+    return _private(name, runner, _Asked(bundle=bundle.resolve(), config=config, settings=settings, random=random))
 
 
 # --- a bundle or a model file --------------------------------------------------------------------------------------------
@@ -226,9 +223,10 @@ def _in_process(name: str, order: Load, settings: Settings) -> Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    model: str
-    inputs: Inputs
+    bundle: Path
+    config: BundleConfig
     settings: Settings
+    random: bool
 
 
 def _private(name: str, runner: PrivateRunner, asked: _Asked) -> Subject:
@@ -239,12 +237,19 @@ def _private(name: str, runner: PrivateRunner, asked: _Asked) -> Subject:
     except BaseException:
         subject.close()
         raise
+    return _first_answer(subject, _order(runner, asked), runner.begun)
+
+
+def _order(runner: PrivateRunner, asked: _Asked) -> Dial | Share:
+    model = asked.config.name
+    if asked.settings.via is Via.SHM:
+        return Share(url=f"shm://{runner.path}", model=model, folder=str(asked.bundle), random=asked.random)
     url = f"unix://{runner.path}" if asked.settings.via is Via.UNIX else f"http://127.0.0.1:{runner.port}"
-    requests = _requests(url, asked.model, asked.inputs, asked.settings.form)
-    return _first_answer(subject, Dial(url=url, requests=requests), runner.begun)
+    feeds = inputs.of_bundle(asked.bundle, asked.config, random=asked.random)
+    return Dial(url=url, requests=_requests(url, model, feeds, asked.settings.form))
 
 
-def _first_answer(subject: Subject, order: Dial | Load, begun: float) -> Subject:
+def _first_answer(subject: Subject, order: Dial | Load | Share, begun: float) -> Subject:
     try:
         subject.worker.ask(order)
     except BaseException:
@@ -272,8 +277,11 @@ def _running(url: str, settings: Settings, model: str) -> Subject:
     root, unseen = _whose(base)
     name = f"{model} at {base}" + ("" if settings.form is Form.BINARY else ", json")
     subject = Subject(name=name, worker=Worker(), root=root, unseen=unseen)
-    requests = _requests(base, model, inputs.made_up(_io(document)), settings.form)
-    _first_answer(subject, Dial(url=base, requests=requests), time.monotonic())
+    order: Dial | Share = Share(url=base, model=model)
+    if addresses.parse(base).scheme is not Scheme.SHM:
+        requests = _requests(base, model, inputs.made_up(inputs.io_of(document)), settings.form)
+        order = Dial(url=base, requests=requests)
+    _first_answer(subject, order, time.monotonic())
     subject.cold_start = None
     return subject
 
@@ -289,16 +297,6 @@ def _only(models: list[str]) -> str:
     if len(models) == 1:
         return models[0]
     raise BenchFailed(problem=f"the server has the models {', '.join(models) or 'none'}; choose one with --model")
-
-
-def _io(document: Mapping[str, Any]) -> Io:
-    specs = {
-        side: tuple(
-            TensorSpec(name=each["name"], dtype=each["datatype"], shape=tuple(each["shape"])) for each in document[side]
-        )
-        for side in ("inputs", "outputs")
-    }
-    return Io(**specs)
 
 
 def _whose(url: str) -> tuple[int | None, str]:

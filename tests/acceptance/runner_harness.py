@@ -121,7 +121,8 @@ class RunnerProcess:
         for reader in self._readers:
             reader.start()
         if start.pop("begin", True):
-            self.send(Start(workload="w", bundle_dir=str(bundle), variant="fp32", listen_fd=listener.fileno(), **start))
+            fields = {"workload": "w", "variant": "fp32", **start}
+            self.send(Start(bundle_dir=str(bundle), listen_fd=listener.fileno(), **fields))
 
     @property
     def url(self) -> str:

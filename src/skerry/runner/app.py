@@ -20,7 +20,7 @@ from skerry.runner.comparing import Comparer
 from skerry.runner.control import BlockingControl, Control
 from skerry.runner.openings import Openings
 from skerry.runner.probes import Probes
-from skerry.runtime import memory
+from skerry.runtime import engines, memory
 from skerry.runtime.selftest import SelfTestOutcome
 from skerry.runtime.variant import LoadedVariant
 from skerry.serve.calls import Answered, Call
@@ -280,7 +280,15 @@ async def _within(event: asyncio.Event, seconds: float) -> None:
 
 def _signature(loaded: LoadedVariant) -> ModelSignature:
     config = loaded.config
-    return ModelSignature(name=config.name, version=config.version, variant=loaded.variant.name, io=loaded.io)
+    runtime = loaded.variant.runtime
+    return ModelSignature(
+        name=config.name,
+        version=config.version,
+        variant=loaded.variant.name,
+        io=loaded.io,
+        platform=engines.PLATFORMS[runtime],
+        backend=runtime,
+    )
 
 
 def _usable_cpus() -> int:

@@ -23,6 +23,9 @@ _EXTRAS: Final = {ONNXRUNTIME: "ort", LITERT: "litert"}
 SUFFIXES: Final[Mapping[str, str]] = {ONNXRUNTIME: "onnx", LITERT: "tflite"}
 """Runtime -> how its model files are called."""
 
+PLATFORMS: Final[Mapping[str, str]] = {ONNXRUNTIME: "onnx_onnxruntime", LITERT: "tflite_litert"}
+"""Runtime -> format and engine, as the inference protocol's metadata call them."""
+
 
 class _Opener(Protocol):
     def load(self, model: bytes, *, name: str, path: str, nearby: Nearby) -> Engine: ...

@@ -108,16 +108,15 @@ class Session:
 
     def _bring_up(self, server: Server, starts: int) -> None:
         self._say(f"{self.found.model}: starting {server.name}")
+        self._up.append(server)  # before it is: an interrupted start leaves nothing behind
         for number in range(starts):
             try:
                 self._footprint(server)
             except WrongAnswer as error:
                 self._leave_out(server.name, str(error))
-                server.stop()
                 return
             if number + 1 < starts:
                 server.stop()
-        self._up.append(server)
         for label, (exchange, address) in server.ways().items():
             name = f"{server.name} {label}"
             try:

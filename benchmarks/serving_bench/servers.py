@@ -64,6 +64,11 @@ class Server(ABC):
     @abstractmethod
     def health(self) -> tuple[Exchange, str]: ...
 
+    @property
+    def ended(self) -> bool:
+        """By itself, before anybody stopped it."""
+        return False
+
     def log(self) -> str:
         return ""
 
@@ -105,7 +110,7 @@ class Server(ABC):
             try:
                 return loader.ready(exchange, address, self.model.y)
             except (WrongAnswer, OSError) as error:
-                if time.monotonic() > end:
+                if self.ended or time.monotonic() > end:
                     raise WrongAnswer(f"{self.name}: {error}; {self.log()}") from error
             time.sleep(0.01)
 
@@ -133,7 +138,8 @@ class Ours(Server):
         self._runner = PrivateRunner(self._bundle, Setting(variant="fp32", probe_seconds=1.0), folder=self.folder)
 
     def stop(self) -> None:
-        self.runner.stop()
+        if self._runner is not None:
+            self._runner.stop()
 
     def ways(self) -> Mapping[str, tuple[Exchange, str]]:
         name, x = self.model.name, self.model.x
@@ -216,6 +222,10 @@ class Peer(Server):
 
     def health(self) -> tuple[Exchange, str]:
         return messages.health_request(self.health_path), f"tcp:{self._http}"
+
+    @property
+    def ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
 
     def log(self) -> str:
         return self._log.read_text("utf-8", "replace")[-600:]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model of Triton's Python backend: the ONNX file that lies beside it."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import onnxruntime as ort

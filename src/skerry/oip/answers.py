@@ -10,11 +10,15 @@ from msgspec import UNSET, Raw, UnsetType
 from msgspec.json import Encoder
 
 from skerry.oip import binary_codec, json_codec
-from skerry.oip.messages import AnswerBody, AnswerTensor, InferAnswer, InferRequest, ModelSignature, Selection
+from skerry.oip.messages import AnswerBody, AnswerTensor, InferAnswer, InferRequest, ModelSignature, Selection, Wanted
 from skerry.runtime.datatypes import Array
 
 _encoder: Final = Encoder()
 _REMEMBERED: Final = 16  # shapes of answers per kind of request
+
+
+def datatype_of(wanted: Wanted, model: ModelSignature) -> str:
+    return "BYTES" if wanted.classes else model.outputs[wanted.name].dtype
 
 
 def encode(request: InferRequest, outputs: Mapping[str, Array], model: ModelSignature) -> InferAnswer:
@@ -37,7 +41,7 @@ def encode(request: InferRequest, outputs: Mapping[str, Array], model: ModelSign
         tensors.append(
             AnswerTensor(
                 name=wanted.name,
-                datatype=model.outputs[wanted.name].dtype,
+                datatype=datatype_of(wanted, model),
                 shape=list(array.shape),
                 parameters=parameters,
                 data=data,
@@ -85,7 +89,7 @@ def _binary_head(wanted: Selection, arrays: list[Array], tail: list[bytes], mode
     tensors = [
         AnswerTensor(
             name=output.name,
-            datatype=model.outputs[output.name].dtype,
+            datatype=datatype_of(output, model),
             shape=list(array.shape),
             parameters={"binary_data_size": len(data)},
         )

@@ -19,7 +19,7 @@ from skerry.runtime.engine import Sequence
 
 Parameter = str | int | float | bool
 
-EXTENSIONS: Final = ("binary_tensor_data", "model_configuration", "statistics", "parameters")
+EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_configuration", "statistics", "parameters")
 
 
 class RequestTensor(Struct, frozen=True):
@@ -91,6 +91,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
     name: str
     binary: bool
+    classes: int = 0  # how many of the largest values, in place of all of them; 0 = the values themselves
 
 
 class Selection(Struct, frozen=True, kw_only=True):
@@ -98,6 +99,7 @@ class Selection(Struct, frozen=True, kw_only=True):
 
     outputs: tuple[Wanted, ...]
     binary: bool  # all of them
+    classes: bool = False  # some of them
     heads: dict[tuple[tuple[int, ...], ...], bytes] = {}
 
 

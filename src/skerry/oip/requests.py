@@ -45,6 +45,7 @@ _MAX_SEQUENCE_ID: Final = 256
 _MAX_SEQUENCE_NUMBER: Final = (1 << 64) - 1
 _MAX_REMEMBERED: Final = 2048  # bytes of one
 _SMALL: Final = 16 * 1024
+_NO_CLASSES: Final = frozenset({"BYTES", "BOOL", "BF16"})
 
 
 def _bad(problem: str) -> InferenceRequestInvalid:
@@ -288,29 +289,26 @@ def _json_data(tensor: RequestTensor) -> Raw:
 
 def _wanted(document: RequestBody, model: ModelSignature) -> Selection:
     binary = _flag(document.parameters, "binary_data_output", default=False)
-    asked: dict[str, bool] = {}
+    asked: dict[str, RequestOutput] = {}
     for output in document.outputs:
         if output.name in asked:
             raise _bad(f"output {output.name} is asked for twice")
-        asked[output.name] = _output_binary(output, default=binary)
+        asked[output.name] = output
     for name in asked:
         if name not in model.outputs:
             raise _bad(f"the model has no output {name}; it has {', '.join(model.outputs)}")
     if not asked:
-        asked = dict.fromkeys(model.outputs, binary)
-    return select(_checked(spec, binary=asked[name]) for name, spec in model.outputs.items() if name in asked)
+        asked = {name: RequestOutput(name) for name in model.outputs}
+    return select(_checked(spec, asked[name], default=binary) for name, spec in model.outputs.items() if name in asked)
 
 
 def select(outputs: Iterable[Wanted]) -> Selection:
     chosen = tuple(outputs)
-    return Selection(outputs=chosen, binary=all(wanted.binary for wanted in chosen))
-
-
-def _output_binary(output: RequestOutput, *, default: bool) -> bool:
-    for unknown in ("classification", "shared_memory_region"):
-        if unknown in output.parameters:
-            raise _bad(f"output {output.name}: {unknown} is not offered")
-    return _flag(output.parameters, "binary_data", default=default)
+    return Selection(
+        outputs=chosen,
+        binary=all(wanted.binary for wanted in chosen),
+        classes=any(wanted.classes for wanted in chosen),
+    )
 
 
 def _flag(parameters: dict[str, Parameter], name: str, *, default: bool) -> bool:
@@ -320,10 +318,25 @@ def _flag(parameters: dict[str, Parameter], name: str, *, default: bool) -> bool
     return value
 
 
-def _checked(spec: TensorSpec, *, binary: bool) -> Wanted:
-    if not binary and spec.dtype in json_codec.NO_JSON:
+def _checked(spec: TensorSpec, output: RequestOutput, *, default: bool) -> Wanted:
+    if "shared_memory_region" in output.parameters:
+        raise _bad(f"output {output.name}: shared_memory_region is not offered")
+    binary = _flag(output.parameters, "binary_data", default=default)
+    classes = _classes(spec, output)
+    if not binary and not classes and spec.dtype in json_codec.NO_JSON:
         raise _bad(f"output {spec.name}: {spec.dtype} has no JSON form, ask for binary data")
-    return Wanted(name=spec.name, binary=binary)
+    return Wanted(name=spec.name, binary=binary, classes=classes)
+
+
+def _classes(spec: TensorSpec, output: RequestOutput) -> int:
+    if "classification" not in output.parameters:
+        return 0
+    count = _whole(output.parameters["classification"], _MAX_VALUES)
+    if not count:
+        raise _bad(f"output {spec.name}: classification must be how many classes are wanted, at least 1")
+    if spec.dtype in _NO_CLASSES:
+        raise _bad(f"output {spec.name}: {spec.dtype} has no largest value")
+    return count
 
 
 # --- raw request ---------------------------------------------------------------------------------------------------------

@@ -27,7 +27,13 @@ def rig():
             {
                 "name": "skerry",
                 "version": "9",
-                "extensions": ["binary_tensor_data", "model_configuration", "statistics", "parameters"],
+                "extensions": [
+                    "binary_tensor_data",
+                    "classification",
+                    "model_configuration",
+                    "statistics",
+                    "parameters",
+                ],
             },
         ),
     ],

@@ -82,7 +82,10 @@ REFUSED = {
     "input twice": ({"inputs": [FLAT, FLAT]}, "twice"),
     "unknown output": ({**GOOD, "outputs": [{"name": "z"}]}, "no output z"),
     "output twice": ({**GOOD, "outputs": [{"name": "label"}, {"name": "label"}]}, "twice"),
-    "classification": ({**GOOD, "outputs": [{"name": "scores", "parameters": {"classification": 3}}]}, "not offered"),
+    "classification": (
+        {**GOOD, "outputs": [{"name": "scores", "parameters": {"classification": 0}}]},
+        "classification must be",
+    ),
     "shared memory in": ({"inputs": [tensor(parameters={"shared_memory_region": "secret"})]}, "not offered"),
     "shared memory out": (
         {**GOOD, "outputs": [{"name": "scores", "parameters": {"shared_memory_region": "secret"}}]},

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from skerry.oip import binary_codec
+from skerry.oip.answers import datatype_of
 from skerry.oip.grpc import wire
 from skerry.oip.grpc.descriptors import Message, message_class
 from skerry.oip.grpc.requests import CONTENTS
@@ -70,7 +71,7 @@ def _head(request: InferRequest, arrays: list[Array], model: ModelSignature) -> 
 def _response(request: InferRequest, arrays: list[Array], model: ModelSignature) -> Message:
     message = _Response(model_name=model.name, model_version=model.version)
     for wanted, array in zip(request.wanted.outputs, arrays, strict=True):
-        message.outputs.add(name=wanted.name, datatype=model.outputs[wanted.name].dtype, shape=array.shape)
+        message.outputs.add(name=wanted.name, datatype=datatype_of(wanted, model), shape=array.shape)
     return message
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Struct
 
 from skerry.errors import DeadlineExceeded, InferenceFailed, SkerryError
-from skerry.oip import ranges
+from skerry.oip import classification, ranges
 from skerry.oip.messages import InferRequest
 from skerry.runtime.datatypes import Array
 from skerry.runtime.sequences import Stateful
@@ -131,7 +131,8 @@ def _answer(
     """`span` is when the engine began and ended."""
     begun, ended = span
     call, request, read = ticket.call, ticket.request, ticket.read
-    answer = call.encode(request, outputs, served.signature)
+    shown = classification.presented(outputs, request.wanted, served.signature)
+    answer = call.encode(request, shown, served.signature)
     return Answered(
         answer=answer,
         outputs=outputs,

@@ -95,10 +95,10 @@ REFUSED = {
     "classification": (
         lambda: changed(
             lambda m: (
-                m.outputs.add(name="label").parameters["classification"].MergeFrom(pb.InferParameter(int64_param=3))
+                m.outputs.add(name="label").parameters["classification"].MergeFrom(pb.InferParameter(int64_param=0))
             )
         ),
-        "not offered",
+        "classification must be",
     ),
     "shared memory nobody registered": (
         lambda: changed(

@@ -18,6 +18,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 SOURCE = Path(__file__).resolve().parent.parent.parent / "docs/reference/oip-openapi.yaml"
+SHARED_MEMORY = "system_shared_memory"
 Document = dict[str, Any]
 FP32_MAX = math.nextafter(2.0**128 - 2.0**103, 0)
 """The largest number that FP32 rounds to a number."""
@@ -99,11 +100,18 @@ def narrowed(document: Document, metadata: Document, server: str) -> Document:
     return document
 
 
+def get(url: str) -> Document:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the operator's own server
+        document: Document = json.load(answer)
+    return document
+
+
 def main() -> int:
     server, model = sys.argv[1:3]
-    with urllib.request.urlopen(f"{server}/v2/models/{model}", timeout=10) as answer:  # noqa: S310 - the operator's own server
-        metadata = json.load(answer)
+    metadata = get(f"{server}/v2/models/{model}")
     document = YAML(typ="safe", pure=True).load(SOURCE.read_text())
+    if SHARED_MEMORY not in get(f"{server}/v2")["extensions"]:
+        document["paths"] = {path: item for path, item in document["paths"].items() if "sharedmemory" not in path}
     sys.stdout.write(json.dumps(narrowed(document, metadata, server), indent=1))
     return 0
 

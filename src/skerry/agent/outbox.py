@@ -21,7 +21,7 @@ import msgspec
 
 from skerry.agent.state import UNREADABLE
 from skerry.errors import StateDamaged, StorageError
-from skerry.wire.v1.report import Body, FiguresReport, Report, ResultReport
+from skerry.wire.v1.report import Body, FiguresReport, Report, ResultReport, TrialReport
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,9 @@ class Transaction:
 
     def put(self, at: float, body: Body) -> int:
         """The sequence number given to the report."""
-        droppable = isinstance(body, FiguresReport | ResultReport)
+        droppable = isinstance(body, FiguresReport | ResultReport) or (
+            isinstance(body, TrialReport) and not body.finished
+        )
         cursor = self.connection.execute(
             "INSERT INTO outbox (at, droppable, body) VALUES (?, ?, ?)", (at, droppable, msgspec.json.encode(body))
         )

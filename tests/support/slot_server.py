@@ -98,7 +98,7 @@ class SlotServer:
         pool = WorkerPool(self._loop, threads=2)
         turn = Turn(now=clock.monotonic, soon=self._loop.call_soon)
         self.served = {name: self._load(name, model) for name, model in self._models.items()}
-        desk = Desk(self.served, Surroundings(clock=clock, pool=pool, turn=turn))
+        self.desk = desk = Desk(self.served, Surroundings(clock=clock, pool=pool, turn=turn))
         self.slots = Slots(desk, self._limits)
         endpoints = Endpoints(
             desk,

@@ -102,7 +102,7 @@ class Shadow:
     def answered(self, served: Served, call: Call, answer: Answered) -> None:
         if self._inner is not None:
             self._inner.answered(served, call, answer)
-        if call.volatile or not self._share.take():
+        if not self._share.take():
             return
         weight = call.weight
         if len(self._queue) >= _QUEUE or (self._queue and self._bytes + weight > _QUEUE_BYTES):

@@ -35,10 +35,22 @@ class _Output(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RegionCall(HttpCall, kw_only=True):
+    """`request` once it was read: read again, for a trial, it must be what was answered, not what the client wrote since."""
+
     regions: Regions
     places: dict[str, Place] = field(default_factory=dict)  # of outputs, by name
+    request: InferRequest | None = None
+
+    @property
+    def weight(self) -> int:
+        return len(self.body) + (sum(array.nbytes for array in self.request.inputs.values()) if self.request else 0)
 
     def decode(self, model: ModelSignature) -> InferRequest:
+        if self.request is None:
+            self.request = self._read(model)
+        return self.request
+
+    def _read(self, model: ModelSignature) -> InferRequest:
         length = self.wishes.header_length
         split = len(self.body) if length is None else length
         if self.wishes.content_encoding or length == 0 or split > len(self.body):

@@ -123,12 +123,21 @@ def _bytes_of(array: Array) -> memoryview:
 
 
 class SlotCall(Call, kw_only=True):
+    """`request` once it was read: read again, for a trial, it must be what was answered, not what the client wrote since."""
+
     slot: Slot
     answered: Callable[[Outcome], None]
+    request: InferRequest | None = None
+
+    @property
+    def weight(self) -> int:
+        return self.slot.layout.size
 
     def decode(self, model: ModelSignature) -> InferRequest:
         del model
-        return self.slot.request()
+        if self.request is None:
+            self.request = self.slot.request()
+        return self.request
 
     def encode(self, request: InferRequest, outputs: Mapping[str, Array], model: ModelSignature) -> object:
         del request, model
@@ -204,9 +213,7 @@ class SlotConnection(asyncio.Protocol):
             return
         self._busy = True
         self.deadline = _NEVER
-        office.desk.ask(
-            office.served, SlotCall(slot=self._slot, received=self._now(), answered=self._answered, volatile=True)
-        )
+        office.desk.ask(office.served, SlotCall(slot=self._slot, received=self._now(), answered=self._answered))
 
     # --- answers
 

@@ -290,3 +290,22 @@ def test_a_request_that_takes_too_long(tmp_path):
         held.go.set()
         wait_for_slots(server, 0)
         assert np.array_equal(client.infer("m", {"x": X}, timeout=0.5)["scores"], affine_answer(X))
+
+
+def test_a_call_read_again_is_what_was_answered_not_what_the_client_wrote_since(tmp_path):
+    """A trial reads calls later, when the memory is the client's again."""
+    seen = []
+
+    class Witness:
+        def answered(self, served, call, answer):
+            seen.append((call, answer.outputs))
+
+    with SlotServer(tmp_path / "s", {"m": affine()}) as server, Client(server.url) as client:
+        client.infer("m", {"x": X})
+        server.desk.witness = Witness()
+        client.infer("m", {"x": X})
+        client.infer("m", {"x": X + 1})
+        for number, (call, outputs) in enumerate(server.call(lambda: list(seen))):
+            assert np.array_equal(call.decode(server.served["m"].signature).inputs["x"], X + number)
+            assert np.array_equal(outputs["scores"], affine_answer(X + number))
+            assert call.weight >= X.nbytes

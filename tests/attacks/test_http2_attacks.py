@@ -375,3 +375,19 @@ def test_a_stream_that_depends_on_itself():
     assert rig.peer.answers[1].reset == PROTOCOL
     rig.send(h2.frame(h2.PRIORITY, 0, 3, b"\0\0\0\3\0"))
     assert rig.peer.answers[3].reset == PROTOCOL
+
+
+@pytest.mark.parametrize(("length", "sent"), [("10", 5), ("5", 10), ("3", 5)])
+def test_a_length_that_lies(length, sent):
+    rig = GrpcRig()
+    rig.send(rig.peer.headers(1, h2.call_headers(LIVE, content_length=length)))
+    rig.send(h2.frame(h2.DATA, h2.END_STREAM, 1, h2.message(b"").ljust(sent, b"\0")))
+    assert rig.peer.answers[1].reset == PROTOCOL
+    assert rig.call(b"", LIVE, content_length="5") is not None
+
+
+def test_pseudo_headers_in_trailers():
+    rig = GrpcRig()
+    rig.send(rig.peer.headers(1, h2.call_headers(LIVE)) + h2.frame(h2.DATA, 0, 1, h2.message(b"")))
+    rig.send(rig.peer.headers(1, [(":method", "POST")], flags=5))
+    assert rig.peer.answers[1].reset == PROTOCOL

@@ -17,7 +17,7 @@ from skerry.serve.grpc import frames
 from skerry.serve.grpc.exchange import Failure, Service
 from skerry.serve.grpc.frames import HEADER_SIZE, ConnectionFault, ErrorCode
 from skerry.serve.grpc.framing import FrameReader
-from skerry.serve.grpc.headers import Ask, Asked, HeaderReader, Malformed, NotGrpc, Refusal
+from skerry.serve.grpc.headers import Ask, Asked, HeaderReader, Malformed, NotGrpc, Refusal, Trailers
 from skerry.serve.grpc.limits import GrpcLimits
 from skerry.serve.grpc.status import GrpcStatus
 from skerry.serve.grpc.stream import PREFIX, State, Stream
@@ -192,6 +192,7 @@ class GrpcConnection(asyncio.Protocol):
             or high << 8 | low != length + PREFIX
             or at + _CALL_SIZE + length != end
             or type(ask) is not Ask
+            or ask.length is not None
             or number <= streams.last
             or not number & 1
             or number > frames.STREAM_MASK
@@ -259,7 +260,7 @@ class GrpcConnection(asyncio.Protocol):
             asked = self._headers.read(block)
         streams = self._streams
         if number <= streams.last or not number & 1:
-            self._late_headers(number, flags)
+            self._late_headers(number, flags, asked)
             return
         streams.last = number
         streams.opened += 1
@@ -278,8 +279,8 @@ class GrpcConnection(asyncio.Protocol):
         """What needs no message to be answered."""
         streams = self._streams
         match asked:
-            case Malformed(problem=problem):
-                _logger.debug("malformed request: %s", problem)
+            case Malformed() | Trailers():
+                _logger.debug("malformed request: %s", asked)
                 streams.refuse(number, ErrorCode.PROTOCOL_ERROR)
                 return
             case NotGrpc():
@@ -291,7 +292,7 @@ class GrpcConnection(asyncio.Protocol):
         if not flags & frames.END_STREAM:
             streams.refuse(number, ErrorCode.NO_ERROR)
 
-    def _late_headers(self, number: int, flags: int) -> None:
+    def _late_headers(self, number: int, flags: int, asked: Asked) -> None:
         """Trailers, which gRPC's clients do not send, or a stream that is over."""
         streams = self._streams
         if not number & 1:
@@ -305,7 +306,7 @@ class GrpcConnection(asyncio.Protocol):
             raise ConnectionFault(code, "HEADERS on a stream that is over")
         if stream.half:
             raise ConnectionFault(ErrorCode.STREAM_CLOSED, "HEADERS after the end of a stream")
-        if flags & frames.END_STREAM:
+        if flags & frames.END_STREAM and isinstance(asked, Trailers):
             streams.data(stream, flags, b"", 0, self._now)
         else:
             streams.reset(stream, ErrorCode.PROTOCOL_ERROR)

@@ -29,6 +29,7 @@ _PSEUDO: Final = frozenset({b":method", b":path", b":scheme", b":authority"})
 _REQUIRED: Final = frozenset({b":method", b":path", b":scheme"})
 _TIMEOUT_UNITS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _MAX_TIMEOUT_DIGITS: Final = 8
+_MAX_LENGTH_DIGITS: Final = 15
 _AT_ONCE: Final = 1e-9  # a timeout of 0: no timeout is said by leaving it out
 _CONTENT_TYPE: Final = b"application/grpc"
 
@@ -37,6 +38,10 @@ class Malformed(Struct, frozen=True):
     """Not a request of HTTP/2: the stream is reset."""
 
     problem: str
+
+
+class Trailers(Struct, frozen=True):
+    """Not a request: fields after a message."""
 
 
 class NotGrpc(Struct, frozen=True):
@@ -54,14 +59,18 @@ class Refusal(Struct, frozen=True):
 
 
 class Ask(Struct, frozen=True, kw_only=True):
-    """A call as its headers announce it. `timeout` in seconds, None without one; `encoding` is that of its message."""
+    """A call as its headers announce it. `timeout` in seconds, None without one; `encoding` is that of its message.
+
+    `length` is that of all its DATA where the headers say it.
+    """
 
     path: str
+    length: int | None = None
     timeout: float | None = None
     encoding: str = ""
 
 
-Asked = Ask | Refusal | NotGrpc | Malformed
+Asked = Ask | Refusal | NotGrpc | Malformed | Trailers
 
 
 class _Table(HeaderTable):
@@ -116,6 +125,8 @@ def interpret(headers: Iterable[tuple[bytes, bytes]]) -> Asked:
             if problem:
                 return Malformed(problem)
         fields[name] = value
+    if fields.keys().isdisjoint(_PSEUDO):
+        return Trailers()
     if not fields.keys() >= _REQUIRED or not fields[b":path"]:
         return Malformed("a pseudo-header is missing")
     return _call(fields)
@@ -141,7 +152,12 @@ def _call(fields: dict[bytes, bytes]) -> Asked:
         return Refusal(GrpcStatus.INTERNAL, "te: trailers is missing: is there a proxy between that drops trailers?")
     try:
         path = fields[b":path"].decode("ascii")
-        return Ask(path=path, timeout=timeout_of(fields.get(b"grpc-timeout")), encoding=_encoding(fields))
+        return Ask(
+            path=path,
+            timeout=timeout_of(fields.get(b"grpc-timeout")),
+            encoding=_encoding(fields),
+            length=_length(fields.get(b"content-length")),
+        )
     except ValueError as error:
         return Refusal(GrpcStatus.INVALID_ARGUMENT, f"a header is not valid: {error}")
 
@@ -149,6 +165,15 @@ def _call(fields: dict[bytes, bytes]) -> Asked:
 def _encoding(fields: dict[bytes, bytes]) -> str:
     name = fields.get(b"grpc-encoding", b"").decode("ascii")
     return "" if name == "identity" else name
+
+
+def _length(value: bytes | None) -> int | None:
+    """Raises ValueError."""
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
+        raise ValueError("content-length is no number of bytes")
+    return int(value)
 
 
 def timeout_of(value: bytes | None) -> float | None:

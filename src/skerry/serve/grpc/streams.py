@@ -125,6 +125,7 @@ class Streams:
             and not payload[0]
             and int.from_bytes(payload[1:PREFIX], "big") == size - PREFIX
             and size <= self.taken.small_body
+            and stream.ask.length is None
         ):
             stream.half = True
             self._ask(stream, payload[PREFIX:], "", now)
@@ -140,6 +141,9 @@ class Streams:
             self.reset(stream, ErrorCode.FLOW_CONTROL_ERROR)
             return
         stream.half = bool(flags & frames.END_STREAM)
+        if not _as_announced(stream, len(stream.body) + len(payload)):
+            self.reset(stream, ErrorCode.PROTOCOL_ERROR)  # RFC 9113 section 8.1.1
+            return
         stream.take(payload, self.taken.body_bytes)
         if self._server.held > self.taken.held_bytes and len(stream.body) > self.taken.small_body:
             raise Overloaded(retry_after=1)
@@ -261,6 +265,12 @@ class Streams:
     def _settle(self) -> None:
         if not self.open and not self.gone:
             self._settled()
+
+
+def _as_announced(stream: Stream, size: int) -> bool:
+    """Whether `size` bytes of DATA so far agree with the stream's content-length."""
+    length = stream.ask.length
+    return length is None or (size == length if stream.half else size <= length)
 
 
 def _nobody_waits() -> None:

@@ -8,7 +8,7 @@ A record's `pending` has always been emitted before the record changes again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,6 +62,7 @@ class Means:
     boot: str
     memory_limit_mib: int = 0
     stopping: Callable[[], bool] = lambda: False
+    taken: Callable[[], Mapping[str, float]] = dict  # workload -> MiB its runners hold
 
 
 class Actor:
@@ -279,6 +280,7 @@ class Actor:
             clock=means.clock,
             memory_limit_mib=means.memory_limit_mib,
             check_cancelled=check_cancelled,
+            taken=means.taken,
         )
 
     def _now(self) -> float:

@@ -170,6 +170,7 @@ class Agent:
                 boot=capability.boot_id(),
                 memory_limit_mib=self._config.memory_limit_mib,
                 stopping=self._stopping.is_set,
+                taken=self._supervisor.taken,
             )
         )
         self._actor = actor

@@ -102,6 +102,18 @@ def test_what_is_here_does_not_travel_again():
     assert len(asked) == len(set(asked))
 
 
+def test_refusal_when_the_others_leave_no_room_says_who_would_have_to_go():
+    world = World()
+    world.updater.actor._means.taken = lambda: {"ear": 930.0}
+    world.assign(world.publisher.refs[0])
+    world.rounds()
+    assert reports(world)[-1] == ("refused", "does-not-fit")
+    refusal = world.records.get("w0").refusal
+    assert refusal is not None
+    assert "without ear (930 MiB) it would fit" in refusal.detail
+    assert world.road.asked == [] or len({digest for digest, _ in world.road.asked}) == 1  # skerry.json alone
+
+
 def test_refusal_when_no_variant_fits_names_what_is_missing():
     world = World()
     world.updater.actor._means = replaced(world.updater.actor._means, runtimes={})

@@ -89,6 +89,7 @@ class RunnerProcess:
         self._failure = ""
         self._over = False
         self.expected_to_end = False
+        self.resident_mib = 0.0  # as it last said
         self._control, theirs = socket.socketpair()
         try:
             self._process = _spawn(launch, inherited, theirs, surroundings)
@@ -235,6 +236,7 @@ class RunnerProcess:
             return
         match event:
             case wire.Figures():
+                self.resident_mib = event.rss_mib
                 self._listeners.figures(self, event)
             case wire.Result():
                 self._listeners.result(self, event)
@@ -249,7 +251,7 @@ class RunnerProcess:
         with self._changed:
             match event:
                 case wire.Loaded():
-                    self._loaded = event
+                    self._loaded, self.resident_mib = event, event.rss_mib
                     self._tell_sandbox(event.sandbox)
                 case wire.SelfTested():
                     self._tested = event

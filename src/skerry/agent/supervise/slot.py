@@ -67,6 +67,11 @@ class Slot:
         seen = self.trial.seen(now, against=self.serving is not None or (coming and not down))
         return seen, self.trial.due(now, every=report_every)
 
+    def resident_mib(self) -> float:
+        """Of all its runners."""
+        runners = (self.serving, self.staged, self.warm)
+        return sum(runner.resident_mib for runner in runners if runner is not None and runner.alive)
+
     def keep_warm(self, before: RunnerProcess) -> bool:
         """Whether the version before stays."""
         self.warmth = no_room(_MEMINFO.read_text("ascii")) if _MEMINFO.exists() else ""

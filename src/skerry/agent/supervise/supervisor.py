@@ -236,8 +236,12 @@ class Supervisor:
 
     @property
     def address(self) -> str:
-        """HOST:PORT of the box; empty when it has none."""
         return shown(self._box)
+
+    def taken(self) -> dict[str, float]:
+        """Workload -> MiB of memory its runners were last measured to hold."""
+        with self._lock:
+            return {name: held for name, slot in self._slots.items() if (held := slot.resident_mib())}
 
     def limits(self, workload: str) -> str:
         """Which limits its runner is kept to, and how; empty when none were asked for."""
@@ -408,13 +412,10 @@ class Supervisor:
     def _routes(self) -> wire.Routes:
         with self._lock:
             slots = sorted(self._slots.values(), key=lambda slot: slot.workload)
-            return wire.Routes(
-                routes=tuple(
-                    route(slot.wanted, slot.doors, up=not slot.given_up)
-                    for slot in slots
-                    if slot.wanted is not None and slot.doors is not None
-                )
+            found = (
+                slot.doors and slot.wanted and route(slot.wanted, slot.doors, up=not slot.given_up) for slot in slots
             )
+            return wire.Routes(routes=tuple(filter(None, found)))
 
     def _tell_routes(self) -> None:
         routes = self._routes()

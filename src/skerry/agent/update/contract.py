@@ -15,7 +15,7 @@ How a step says no:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Protocol
@@ -146,6 +146,7 @@ class Context:
     clock: Clock
     memory_limit_mib: int = 0
     check_cancelled: Callable[[], None] = field(default=lambda: None)  # raises Superseded
+    taken: Callable[[], Mapping[str, float]] = field(default=dict)  # workload -> MiB its runners hold
 
     @property
     def digest(self) -> str:
@@ -167,6 +168,7 @@ class Plan:
     variant: Variant
     marker: Marker
     floor_seq: int
+    others: tuple[Variant, ...] = ()  # that would run here as well
 
 
 class Fact(StrEnum):

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from skerry.agent.state import Phase
 from skerry.agent.update import progress
+from skerry.agent.update.admission import DOES_NOT_FIT, Device, DoesNotFit, admit
 from skerry.agent.update.contract import Context, Fact, Plan, Step, StepRefused
 from skerry.agent.update.download import download, refuse_wrong_content
 from skerry.agent.update.plan import make_plan
@@ -34,6 +35,7 @@ class Fetch(Step):
             plan = plan_of(context)
             record = progress.planned(context.record, variant=plan.variant.name, floor_seq=plan.floor_seq)
             context.records.put(record)
+            _admit(context, plan)
             self._make_room(context, plan)
             for file in plan.marker.files:
                 download(context, file.digest, file.size)
@@ -70,6 +72,15 @@ class Fetch(Step):
         if missing + SPARE_BYTES > context.store.free():
             detail = f"{missing} bytes to fetch, {context.store.free()} free of which {SPARE_BYTES} are kept"
             raise StepRefused(NO_SPACE, detail)
+
+
+def _admit(context: Context, plan: Plan) -> None:
+    """Raises StepRefused."""
+    capabilities = context.capabilities
+    device = Device(memory_mib=capabilities.memory_mib, cpus=capabilities.cpus, taken=context.taken())
+    decision = admit(context.spec.name, plan.variant, context.spec.limits, device, others=plan.others)
+    if isinstance(decision, DoesNotFit):
+        raise StepRefused(DOES_NOT_FIT, decision.detail)
 
 
 def permitted_entry(context: Context) -> CatalogueEntry:

@@ -412,10 +412,10 @@ class Supervisor:
     def _routes(self) -> wire.Routes:
         with self._lock:
             slots = sorted(self._slots.values(), key=lambda slot: slot.workload)
-            found = (
-                slot.doors and slot.wanted and route(slot.wanted, slot.doors, up=not slot.given_up) for slot in slots
-            )
-            return wire.Routes(routes=tuple(filter(None, found)))
+            found = [
+                route(slot.wanted, slot.doors, up=not slot.given_up) for slot in slots if slot.wanted and slot.doors
+            ]
+            return wire.Routes(routes=tuple(found))
 
     def _tell_routes(self) -> None:
         routes = self._routes()

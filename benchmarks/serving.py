@@ -82,25 +82,32 @@ def measure(model: Model, plan: Plan, peers: dict[str, Path], folder: Path) -> R
 
 def install_sizes(peers: dict[str, Path], cache: Path) -> dict[str, float]:
     all_pythons = {"engine": environments.engine_alone(cache, say), "skerry": environments.ours(cache, say), **peers}
-    return {name: environments.size_mb(python) for name, python in all_pythons.items() if python is not None}
+    sizes = {name: environments.size_mb(python) for name, python in all_pythons.items() if python is not None}
+    runner = all_pythons["skerry"]
+    if runner is not None and "engine" in sizes:
+        sizes["skerry, serving"] = sizes["engine"] + environments.size_mb(runner, environments.SERVES)
+    return sizes
 
 
-def show(found: dict[str, Rounds], installs: dict[str, float]) -> None:
-    for name, rounds in found.items():
-        for title, samples in (
-            ("1 client", rounds.one),
-            ("8 clients, server on one core, client on the other", rounds.eight),
-            ("1 client, 10 requests/s (floor: the bare engine at that pace)", rounds.slow),
-            (
-                "health endpoint every 5 ms while another client keeps the model busy (over bare means nothing here)",
-                rounds.probe,
-            ),
-        ):
-            if samples:
-                print(f"\n{name}: {title}\n" + "\n".join(aligned(figures.way_rows(samples))))
-        print(f"\n{name}: footprint\n" + "\n".join(aligned(figures.footprint_rows(rounds))))
-        for way, problem in rounds.void.items():
-            print(f"{name}: {way} is void: {problem[-200:]}")
+def show(name: str, rounds: Rounds) -> None:
+    for title, samples in (
+        ("1 client", rounds.one),
+        ("8 clients, server on one core, client on the other", rounds.eight),
+        ("1 client, 10 requests/s (floor: the bare engine at that pace)", rounds.slow),
+        (
+            "health endpoint every 5 ms while another client keeps the model busy (its floor means nothing)",
+            rounds.probe,
+        ),
+    ):
+        if samples:
+            print(f"\n{name}: {title}\n" + "\n".join(aligned(figures.way_rows(samples))))
+    print(f"\n{name}: footprint\n" + "\n".join(aligned(figures.footprint_rows(rounds))))
+    for way, problem in rounds.void.items():
+        print(f"{name}: {way} is void: {problem[-200:]}")
+    sys.stdout.flush()
+
+
+def show_installs(installs: dict[str, float]) -> None:
     if "engine" in installs:
         sizes = [[name, f"{size:.0f}", f"{size - installs['engine']:+.0f}"] for name, size in installs.items()]
         print("\n" + "\n".join(aligned([["INSTALL", "MB", "OVER ENGINE + NUMPY"], *sizes])))
@@ -120,8 +127,9 @@ def main() -> None:
             if given.rounds:
                 plan = Plan(**{**vars(plan), "rounds": given.rounds})
             found[name] = measure(models.make(name, Path(folder)), plan, peers, Path(folder))
+            show(name, found[name])
     installs = {} if given.no_install_sizes else install_sizes(peers, given.peers_dir)
-    show(found, installs)
+    show_installs(installs)
     verdicts = figures.verdicts(found, installs)
     print(f"\n{platform.machine()}, {os.cpu_count()} cores, CPU pressure now {processes.pressure()} %")
     print("\n".join(aligned(figures.verdict_rows(verdicts))))

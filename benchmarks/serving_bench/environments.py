@@ -15,6 +15,9 @@ from serving_bench.servers import PEERS
 
 _ROOT = Path(__file__).parents[2]
 _MEGABYTE = 1e6
+SERVES = ("httptools", "uvloop", "msgspec", "hpack", "skerry")
+"""What a runner imports besides engine, numpy and protobuf, which an engine brings; the rest is the agent's."""
+
 _PATIENCE = 1800
 
 Say = Callable[[str], None]
@@ -53,12 +56,16 @@ def _install(folder: Path, arguments: list[str]) -> None:
     subprocess.run([*pip, *arguments], check=True, capture_output=True, timeout=_PATIENCE)
 
 
-def size_mb(python: Path) -> float:
-    """What the packages take on disk without bytecode and without pip and setuptools, which every environment has."""
+def size_mb(python: Path, only: tuple[str, ...] = ("",)) -> float:
+    """What the packages take on disk without bytecode and without pip and setuptools, which every environment has; or those whose
+    names begin so.
+    """
     site = next(python.parents[1].glob("lib/python*/site-packages"))
     own = ("pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils-precedence")
     files = (file for file in site.rglob("*") if file.is_file() and not file.is_symlink() and file.suffix != ".pyc")
-    return sum(file.stat().st_size for file in files if not file.relative_to(site).parts[0].startswith(own)) / _MEGABYTE
+    tops = ((file.relative_to(site).parts[0], file) for file in files)
+    counted = (file for top, file in tops if top.startswith(only) and not top.startswith(own))
+    return sum(file.stat().st_size for file in counted) / _MEGABYTE
 
 
 def engine_alone(cache: Path, say: Say) -> Path | None:

@@ -202,6 +202,8 @@ class Peer(Server):
         for pid in reversed(self.pids):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # children whose parent has gone
         self._process.wait(10)
 
     def ways(self) -> Mapping[str, tuple[Exchange, str]]:

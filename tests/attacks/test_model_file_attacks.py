@@ -255,6 +255,8 @@ ONNX = {
         "not a usable model",
     ),
     "an input no request can carry": (with_sequence(), "which a request cannot carry"),
+    "a name that is no text": (models.affine().replace(b"scores", b"sc\xffres"), "UTF-8"),
+    "an axis whose name is no text": (models.affine().replace(b"\x12\x01N", b"\x12\x01\xff"), "UTF-8"),
     "nothing": (b"", "not an ONNX model"),
 }
 

@@ -103,12 +103,11 @@ def _session(
         with warnings.catch_warnings():
             # Of a provider that is not there the library only warns, and takes the processor.
             warnings.simplefilter("error" if providers[0] != CPU else "ignore")
-            session = onnxruntime.InferenceSession(model, options, providers=providers)
+            session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
     except _REFUSALS as error:
         if isinstance(error, MemoryError) or "bad_alloc" in str(error):
             raise MemoryError from error
         raise ModelFileError(path=path, problem=_first_line(error)) from error
-    session.disable_fallback()
     session._model_bytes = None  # noqa: SLF001 - kept by the library only to open it anew: once more the size of the file
     return session
 
@@ -199,11 +198,15 @@ def _first_line(error: Exception) -> str:
 
 
 def _spec(node: onnxruntime.NodeArg, path: str) -> TensorSpec:
-    datatype = _DATATYPES.get(node.type)
+    try:
+        name, kind, axes = node.name, node.type, node.shape
+    except UnicodeDecodeError as error:
+        raise ModelFileError(path=path, problem="a name in it is not UTF-8") from error
+    datatype = _DATATYPES.get(kind)
     if datatype is None:
-        raise ModelFileError(path=path, problem=f"{node.name} is a {node.type}, which a request cannot carry")
-    shape = tuple(axis if isinstance(axis, int) and axis >= 0 else -1 for axis in node.shape)
-    return TensorSpec(name=node.name, dtype=datatype, shape=shape)
+        raise ModelFileError(path=path, problem=f"{name} is a {kind}, which a request cannot carry")
+    shape = tuple(axis if isinstance(axis, int) and axis >= 0 else -1 for axis in axes)
+    return TensorSpec(name=name, dtype=datatype, shape=shape)
 
 
 def _io(session: onnxruntime.InferenceSession, path: str) -> Io:

@@ -83,12 +83,15 @@ def main() -> int:
     parser.add_argument("--model", choices=("digits", "types", "plain", "mlp"), default="digits")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--unix", help="path of a unix socket to serve on instead")
+    parser.add_argument("--shared-memory", action="store_true", help="let clients register regions of shared memory")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (
         tempfile.TemporaryDirectory() as folder,
         listener(arguments) as bound,
-        RunnerProcess(bundle(Path(folder) / "bundle", arguments.model), bound) as runner,
+        RunnerProcess(
+            bundle(Path(folder) / "bundle", arguments.model), bound, shared_memory=arguments.shared_memory
+        ) as runner,
     ):
         runner.serve()
         sys.stdout.write(f"{arguments.unix or runner.url} pid {runner.pid}\n")

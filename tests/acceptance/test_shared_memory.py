@@ -61,11 +61,8 @@ def test_tritonclients_shared_memory(bundle, region):
         found = shared_memory.get_contents_as_numpy(handle, np.float32, [2, 3], offset=1024)
         assert np.array_equal(found, expected.as_numpy("scores"))
         assert np.array_equal(answer.as_numpy("label"), expected.as_numpy("label"))
-        assert answer.get_output("scores")["parameters"] == {
-            "shared_memory_region": "both",
-            "shared_memory_byte_size": 24,
-            "shared_memory_offset": 1024,
-        }
+        # perf_analyzer ends with "attempt to access non-existing object member" when there are any
+        assert "parameters" not in answer.get_output("scores")
         del found
         server.unregister_system_shared_memory("both")
         with pytest.raises(InferenceServerException, match="registered"):

@@ -102,7 +102,8 @@ class RegionCall(HttpCall, kw_only=True):
             parameters: dict[str, Parameter] | UnsetType = UNSET
             data: Raw | UnsetType = UNSET
             if wanted.name in self.places:
-                parameters = self._put(self.places[wanted.name], wanted.name, array)
+                # Nothing else is said of it, as by Triton: perf_analyzer takes any parameter for a size of binary data.
+                self.regions.write(f"output {wanted.name}", self.places[wanted.name], binary_codec.encode_tensor(array))
             elif wanted.binary:
                 tail.append(binary_codec.encode_tensor(array))
                 parameters = {"binary_data_size": len(tail[-1])}
@@ -124,12 +125,6 @@ class RegionCall(HttpCall, kw_only=True):
         if not tail:
             return HttpResponse(body=head)
         return HttpResponse(body=b"".join((head, *tail)), content_type=BINARY, headers=in_binary(head))
-
-    def _put(self, place: Place, name: str, array: Array) -> dict[str, Parameter]:
-        data = binary_codec.encode_tensor(array)
-        self.regions.write(f"output {name}", place, data)
-        offset: dict[str, Parameter] = {_OFFSET: place.offset} if place.offset else {}
-        return {_REGION: place.region, _SIZE: len(data), **offset}
 
 
 def with_regions(asked: HttpCall, regions: Regions) -> HttpCall:

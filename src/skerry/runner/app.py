@@ -175,10 +175,9 @@ class ServingRunner:
         """One after the other, as they came."""
         while True:
             order = await self._orders.get()
-            try:
-                await order()
-            except Exception:  # a runner that answers its clients must not end of that
-                _logger.exception("order not followed")
+            [problem] = await asyncio.gather(order(), return_exceptions=True)
+            if problem is not None:  # no reason to end a runner that answers its clients
+                _logger.error("order not followed", exc_info=problem)
 
     async def _serve(self, *, private: bool) -> None:
         await (self._openings.open_in_private() if private else self._openings.open())

@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from skerry.errors import SkerryError
@@ -132,19 +133,27 @@ class Shadow:
                 self._arrived.set()
 
     async def _show(self, call: Call, outputs: Mapping[str, Array]) -> None:
+        """A defect in one comparison must not end the comparing, nor anything else."""
+        task = asyncio.ensure_future(self._compare(call, outputs))
         try:
-            request = await _read(call, self._model)
-            found = await self._candidate.ask(request.inputs)
-            if isinstance(found, Problem):
-                self.counts.failed(found)
-            else:
-                self.counts.answered()
-                self._comparer.compare(outputs, found, self.counts)
-        except SkerryError as error:  # the current version could read it
-            _logger.info("not shown: %s", error)
-        except Exception:  # the outermost frame of a copy: a defect here must not end the comparing, nor anything else
-            _logger.exception("not compared")
+            await asyncio.wait({task})
+        finally:
+            task.cancel()
+        problem = task.exception() if task.done() and not task.cancelled() else None
+        if isinstance(problem, SkerryError):  # it cannot be read, though the current version could
+            _logger.info("not shown: %s", problem)
+        elif problem is not None:
+            _logger.error("not compared", exc_info=problem)
             self.counts.failed(Problem.UNREADABLE)
+
+    async def _compare(self, call: Call, outputs: Mapping[str, Array]) -> None:
+        request = await _read(call, self._model)
+        found = await self._candidate.ask(request.inputs)
+        if isinstance(found, Problem):
+            self.counts.failed(found)
+        else:
+            self.counts.answered()
+            self._comparer.compare(outputs, found, self.counts)
 
 
 class Canary:
@@ -159,16 +168,16 @@ class Canary:
         self._share = share
         self._desk = desk
         self._now = now
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Answered | None]] = set()
         self._failures = 0
         self._not_before = 0.0
 
     def divert(self, served: Served, call: Call) -> bool:
         if len(self._tasks) >= _AT_ONCE or self._now() < self._not_before or not self._share.take():
             return False
-        task = asyncio.get_running_loop().create_task(self._answer(served, call))
+        task = asyncio.get_running_loop().create_task(self._try(call))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._settle, served, call))
         return True
 
     async def stop(self) -> None:
@@ -176,20 +185,19 @@ class Canary:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._candidate.close()
 
-    async def _answer(self, served: Served, call: Call) -> None:
-        try:
-            answered = await self._try(call)
-        except SkerryError:  # the client's mistake, or an answer with no form: for the current version to say
-            answered = None
-        except Exception:  # the outermost frame: the client must have an answer
-            _logger.exception("canary failed")
+    def _settle(self, served: Served, call: Call, task: asyncio.Task[Answered | None]) -> None:
+        """The client gets an answer whatever became of the task."""
+        self._tasks.discard(task)
+        problem = None if task.cancelled() else task.exception()
+        if problem is not None and not isinstance(problem, SkerryError):
+            _logger.error("canary failed", exc_info=problem)
             self._failed(Problem.UNREADABLE)
-            answered = None
-        if answered is None:
+        answered = None if task.cancelled() or problem is not None else task.result()
+        if answered is not None:
+            call.finish(answered)
+        else:  # also what the client got wrong, and an answer without a form: for the current version to say
             call.pinned = True
             self._desk.ask(served, call)
-        else:
-            call.finish(answered)
 
     async def _try(self, call: Call) -> Answered | None:
         request = await _read(call, self._model)

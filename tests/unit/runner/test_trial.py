@@ -29,6 +29,13 @@ CANARY = Trial(mode=TrialMode.CANARY)
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 
 
+async def turn() -> None:
+    """One of the loop's."""
+    passed = asyncio.Event()
+    asyncio.get_running_loop().call_soon(passed.set)
+    await passed.wait()
+
+
 class Place:
     """The current version in memory, and where the new one listens."""
 
@@ -58,8 +65,8 @@ class Place:
 
     async def until(self, what: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):
-            while not what():  # noqa: ASYNC110 - looked at with a deadline
-                await asyncio.sleep(0)
+            while not what():
+                await turn()
 
     @contextlib.asynccontextmanager
     async def version(self, model) -> AsyncIterator[Rig]:
@@ -325,7 +332,7 @@ def test_what_is_under_way_when_a_canary_ends_is_answered(place):
         async with place.impostor(slow):
             place.begin(CANARY, patience=0.05)
             asked = asyncio.create_task(place.ask())
-            await asyncio.sleep(0)
+            await turn()
             await place.trial.stop()
             assert (await asked).status == 200
             assert (await place.ask()).json["model_version"] == "1"

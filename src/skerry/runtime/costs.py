@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from statistics import median
 from time import perf_counter
@@ -25,6 +25,8 @@ _FEW_RUNS: Final = 3  # of what takes long: noise is a smaller part of it, and w
 _LONG: Final = 0.003
 _WARM_UP_RUNS: Final = 2
 _PATIENCE: Final = 0.5  # seconds a model may take for one run and still be measured in a batch
+_SMALLEST: Final = 1e-7
+_STEP: Final = 1.02  # to double the value takes 35 observations
 _SAME: Final = 1e-4  # of a batched answer to the single one: optimised kernels differ by a few 1e-5
 
 
@@ -35,6 +37,24 @@ class Costs:
     one: float
     per_row: float = 0.0
     why_not: str = "not measured"
+
+
+def scaled(costs: Costs, one: float) -> Costs:
+    """As if a run had taken `one` seconds and everything else in proportion."""
+    return replace(costs, one=one, per_row=costs.per_row * one / costs.one if costs.one else 0.0)
+
+
+class Typical:
+    """The median of what is observed, followed step by step (a stochastic approximation, Robbins and Monro 1951).
+
+    An outlier moves it no further than any other value: one run that was interrupted says nothing about the next.
+    """
+
+    def __init__(self, start: float) -> None:
+        self.value = max(start, _SMALLEST)
+
+    def add(self, seconds: float) -> None:
+        self.value *= _STEP if seconds > self.value else 1 / _STEP
 
 
 def measure(engine: Engine, requests: Sequence[dict[str, Array]]) -> Costs:

@@ -12,9 +12,10 @@ from typing import Final, Protocol
 
 from skerry.effects import Clock
 from skerry.errors import NotReady, Overloaded, SkerryError
+from skerry.runtime.costs import Costs, Typical, scaled
 from skerry.serve.calls import Answered, Call, Crashed, Done, Outcome, Refused
 from skerry.serve.scheduling.lanes import InlineLane, Lane, Pool, Turn, WorkerLane
-from skerry.serve.scheduling.placing import place
+from skerry.serve.scheduling.placing import misplaced, place
 from skerry.serve.scheduling.tickets import admit, run_one
 from skerry.serve.served import Served, find
 from skerry.serve.status import status_of
@@ -56,7 +57,11 @@ class Desk:
         self.witness = witness
         self.divert: Divert | None = None  # while a canary answers a share of the requests
         self._reading = 0  # requests that are read on a worker
-        self.lanes: dict[str, Lane] = {name: self._lane(served) for name, served in models.items()}
+        self.lanes: dict[str, Lane] = {}
+        self._typical: dict[str, Typical] = {}
+        for name, served in models.items():
+            self.lanes[name] = self._lane(served, served.costs)
+            self._typical[name] = Typical(served.costs.one)
 
     @property
     def waiting(self) -> int:
@@ -103,6 +108,8 @@ class Desk:
         total = self._now() - received
         served.counters.runs += 1
         served.counters.note((total, 0.0, ended - begun, total - (ended - begun), 1), rows, self._today())
+        if rows <= 1:
+            self._observe(served, ended - begun)
 
     def refused(self, served: Served, error: SkerryError) -> None:
         """The same for one that ended with `error`."""
@@ -113,12 +120,22 @@ class Desk:
 
     # --- inside
 
-    def _lane(self, served: Served) -> Lane:
+    def _lane(self, served: Served, costs: Costs) -> Lane:
         around = self._around
-        placement = place(served.costs, budget=around.budget)
+        placement = place(costs, budget=around.budget)
+        served.placement = str(placement)
         if placement.inline:
             return InlineLane(served, placement, around.turn, self._settle)
         return WorkerLane(served, placement, around.pool, around.turn, self._settle, limit=around.queue)
+
+    def _observe(self, served: Served, seconds: float) -> None:
+        """A model whose runs take much longer or shorter than at load changes its lane; what waits in the old one stays."""
+        name = served.signature.name
+        typical = self._typical[name]
+        typical.add(seconds)
+        if misplaced(self.lanes[name].placement, typical.value):
+            self.lanes[name] = self._lane(served, scaled(served.costs, typical.value))
+            _logger.info("%s is placed anew: %s", name, served.placement)
 
     def _read_on_worker(self, served: Served, call: Call) -> None:
         """Read, run and write in one go: what takes long to read gains nothing from a batch."""
@@ -156,6 +173,8 @@ class Desk:
         if isinstance(outcome, Answered):
             times = (self._now() - call.received, outcome.queue, outcome.compute, outcome.codec, outcome.batch)
             counters.note(times, outcome.rows, self._today())
+            if outcome.batch == 1 and outcome.rows <= 1:
+                self._observe(served, outcome.compute)
             counters.not_finite += call.not_finite
             if self.witness is not None:
                 self.witness.answered(served, call, outcome)

@@ -49,7 +49,11 @@ def config(served: Served) -> Document:
         "max_batch_size": 0,
         "input": [_config_tensor(spec) for spec in model.io.inputs],
         "output": [_config_tensor(spec) for spec in model.io.outputs],
-        "parameters": {"variant": {"string_value": model.variant}},
+        "parameters": {
+            "variant": {"string_value": model.variant},
+            "engine": {"string_value": served.engine.description},
+            "scheduling": {"string_value": served.placement},
+        },
     }
 
 

@@ -20,6 +20,7 @@ class Served:
     costs: Costs
     counters: ModelCounters = field(default_factory=ModelCounters)
     ready: bool = True
+    placement: str = ""  # where its requests run, and why: for people
 
 
 def find(models: Mapping[str, Served], name: str, version: str) -> Served:

@@ -226,6 +226,44 @@ def test_alone_on_the_server_nobody_waits_for_the_end_of_the_turn():
     assert not world.turns
 
 
+def test_a_model_that_has_become_slow_moves_to_the_workers_and_back():
+    world = World(CHEAP, alone=True)
+    pause = 0.002
+
+    def timed(inputs):
+        world.clock.advance(pause)
+        return world.count(inputs)
+
+    world.runner = timed
+    for n in range(400):
+        world.ask(n, rows(1))
+        world.pool.release()
+    assert not world.desk.lanes["m"].placement.inline
+    assert "more than" in world.served.placement
+    assert len(world.outcomes) == 400
+    pause = 0.00001
+    for n in range(400, 900):
+        world.ask(n, rows(1))
+        world.pool.release()
+    assert world.desk.lanes["m"].placement.inline
+    assert all(isinstance(outcome, Answered) for outcome in world.outcomes.values())
+    assert len(world.outcomes) == 900
+
+
+def test_one_run_that_was_interrupted_moves_nothing():
+    world = World(CHEAP, alone=True)
+    pauses = iter([5.0 if n % 10 == 0 else 0.0 for n in range(50)])
+
+    def timed(inputs):
+        world.clock.advance(next(pauses))
+        return world.count(inputs)
+
+    world.runner = timed
+    for n in range(50):
+        world.ask(n, rows(1))
+    assert world.desk.lanes["m"].placement.inline
+
+
 # --- workers -------------------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ WORTH_IT: Final = 0.8
 """A batch pays when a row in it costs less than this share of a run alone."""
 
 MAX_ROWS: Final = 16
+_WELL_OVER: Final = 2.0
 _TURN_SECONDS: Final = 0.002  # what a batch may hold up the loop
 _LATENCY_SHARE: Final = 0.5  # of the latency budget that one batch may take
 
@@ -30,6 +31,13 @@ class Placement:
 
     def __str__(self) -> str:
         return f"{'inline' if self.inline else 'on a worker'} ({self.where}), {self.batching}"
+
+
+def misplaced(placement: Placement, observed: float) -> bool:
+    """Whether runs that take `observed` seconds belong elsewhere: well over or under the line, so that it is not crossed often."""
+    if placement.inline:
+        return observed > CHEAP_SECONDS * _WELL_OVER
+    return observed < CHEAP_SECONDS / _WELL_OVER
 
 
 def place(costs: Costs, *, budget: float = 0.0) -> Placement:

@@ -107,6 +107,10 @@ class World:
             each()
 
 
+def inline(world):
+    return world.desk.lanes["m"].placement.inline
+
+
 def rows(n, start=0):
     return np.arange(start, start + 4 * n, dtype=np.float32).reshape(n, 4)
 
@@ -238,14 +242,14 @@ def test_a_model_that_has_become_slow_moves_to_the_workers_and_back():
     for n in range(400):
         world.ask(n, rows(1))
         world.pool.release()
-    assert not world.desk.lanes["m"].placement.inline
+    assert not inline(world)
     assert "more than" in world.served.placement
     assert len(world.outcomes) == 400
     pause = 0.00001
     for n in range(400, 900):
         world.ask(n, rows(1))
         world.pool.release()
-    assert world.desk.lanes["m"].placement.inline
+    assert inline(world)
     assert all(isinstance(outcome, Answered) for outcome in world.outcomes.values())
     assert len(world.outcomes) == 900
 
@@ -261,7 +265,7 @@ def test_one_run_that_was_interrupted_moves_nothing():
     world.runner = timed
     for n in range(50):
         world.ask(n, rows(1))
-    assert world.desk.lanes["m"].placement.inline
+    assert inline(world)
 
 
 # --- workers -------------------------------------------------------------------------------------------------------------

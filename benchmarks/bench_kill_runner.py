@@ -14,13 +14,14 @@ import signal
 import sys
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from acceptance.box_harness import BoxAgent, free_address
+from acceptance.box_harness import TIMING, BoxAgent, free_address
 from acceptance.kill_load import Load, Tally
 from acceptance.runner_harness import write_bundle
 from contracts.engine.models import affine, classifier
@@ -38,7 +39,9 @@ def measure(folder: Path, *, switches: int, kills: int, between: float = 0.5) ->
     two = write_bundle(folder / "two", affine(), {"x": x}, name="two")
     pause, total = threading.Event(), Tally()
     with contextlib.ExitStack() as stack:
-        box = stack.enter_context(BoxAgent(folder / "state", address=free_address()))
+        box = stack.enter_context(
+            BoxAgent(folder / "state", address=free_address(), timing=replace(TIMING, patience=1.5))
+        )
         box.serve("first", one[0])
         box.serve("second", two)
         doors = box.doors("first")

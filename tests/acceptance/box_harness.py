@@ -23,7 +23,8 @@ from skerry.bundle.digest import digest_of
 from skerry.bundle.manifest import BundleConfig
 from skerry.effects.system import SystemClock
 
-TIMING = Timing(start=60, serve=30, linger=0.5, end=15, figures=1.0, probe=0)
+TIMING = Timing(start=60, serve=30, linger=0.5, end=15, figures=1.0, probe=0, patience=10)
+"""Patient, because a machine that is busy with other tests takes long to start a runner."""
 
 
 def free_address() -> str:

@@ -4,7 +4,7 @@
 When a runner has died (`verdict.judge` says which is which):
 - idle connections go to the workload's next runner through its exchange, with whatever the client has sent meanwhile;
 - a request that was taken gets one 503; what cannot be answered any more is closed;
-- new connections wait in the listening sockets. Where no runner comes up within PATIENCE seconds, the agent answers them
+- new connections wait in the listening sockets. Where no runner comes up in time, the agent answers them
   itself, with 503, until one does.
 
 One thread does all of it (`turn`); other threads only leave errands. Runners' messages are taken in batches: what a connection
@@ -37,7 +37,6 @@ from skerry.wire.v1 import keeper as wire
 
 _log = logging.getLogger(__name__)
 
-PATIENCE: Final = 1.5
 _BATCH_SECONDS: Final = 0.01
 _TICK_SECONDS: Final = 0.25
 _RETRY_SECONDS: Final = 0.005
@@ -46,8 +45,9 @@ _QUEUE_BYTES: Final = 4 * 1024 * 1024
 
 
 class Keeper:
-    def __init__(self, clock: Clock, *, gave_up: Callable[[str], None] = lambda _: None) -> None:
-        """`gave_up(workload)` is called when the agent begins to answer in a workload's stead."""
+    def __init__(self, clock: Clock, *, patience: float, gave_up: Callable[[str], None]) -> None:
+        """`gave_up(workload)` is called when the agent begins to answer in a workload's stead: `patience` seconds into a gap."""
+        self._patience = patience
         self._clock = clock
         self._gave_up = gave_up
         self._errands: deque[Callable[[], None]] = deque()
@@ -184,6 +184,9 @@ class Keeper:
         match copy.verdict:
             case Verdict.HAND_ON:
                 self._homeless.setdefault(workload, []).append(copy)
+                gap = self._gaps.get(workload)
+                if gap is not None and gap.apologising:
+                    self._watch(copy.connection, partial(self._asked, gap, copy))
             case Verdict.ANSWER:
                 answer = sorry(RunnerLost(workload=workload), retry_after=1)
                 self._apologise(Apology(copy.connection, answer, now=self._clock.monotonic(), asked=True))
@@ -220,15 +223,21 @@ class Keeper:
     def _look_at_gaps(self) -> None:
         now = self._clock.monotonic()
         for gap in self._gaps.values():
-            if gap.apologising or now - gap.since < PATIENCE:
+            if gap.apologising or now - gap.since < self._patience:
                 continue
             gap.apologising = True
             _log.warning("answers in its stead workload=%s", gap.workload)
             for each in gap.sockets:
                 self._watch(each, partial(self._receive, gap, each))
-            for copy in self._homeless.pop(gap.workload, []):
-                self._apologise(Apology(copy.connection, gap.answer, now=now, asked=False))
+            for copy in self._homeless.get(gap.workload, []):
+                self._watch(copy.connection, partial(self._asked, gap, copy))
             self._gave_up(gap.workload)
+
+    def _asked(self, gap: Gap, copy: Copy) -> None:
+        """An idle connection that waits for a runner is asked meanwhile."""
+        self._unwatch(copy.connection)
+        self._homeless[gap.workload].remove(copy)
+        self._apologise(Apology(copy.connection, gap.answer, now=self._clock.monotonic(), asked=False))
 
     def _receive(self, gap: Gap, which: socket.socket) -> None:
         now = self._clock.monotonic()
@@ -238,7 +247,7 @@ class Keeper:
     def _end_gap(self, workload: str) -> None:
         gap = self._gaps.pop(workload, None)
         if gap is not None:
-            for each in gap.sockets:
+            for each in (*gap.sockets, *(copy.connection for copy in self._homeless.get(workload, []))):
                 self._unwatch(each)
             gap.close()
 

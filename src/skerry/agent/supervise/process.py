@@ -51,6 +51,7 @@ class Timing:
     end: float = 15.0
     figures: float = 1.0
     probe: float = 1.0
+    patience: float = 1.5  # while no runner of a workload is up; then the agent answers in its stead
 
 
 @dataclass(frozen=True, kw_only=True)

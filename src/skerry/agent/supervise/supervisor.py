@@ -55,7 +55,7 @@ class Supervisor:
         self._tend_now = threading.Event()
         self._drains: list[threading.Thread] = []
         self._starts = threading.BoundedSemaphore(STARTS_AT_ONCE)
-        self._keeper = Keeper(clock, gave_up=self._gave_up)
+        self._keeper = Keeper(clock, patience=surroundings.timing.patience, gave_up=self._gave_up)
         found = find_orphans(surroundings.state)
         for orphan in found:
             _log.warning("orphan pid=%d workload=%s digest=%s", orphan.pid, orphan.workload, orphan.digest)

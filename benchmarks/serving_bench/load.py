@@ -73,7 +73,7 @@ class Loader:
         if exchange.kind == "shm":
             return self._shared(Ready(kind="shm", address=address, request=request, expected=answer), y)
         ready = Ready(kind=exchange.kind, address=address, request=request, expected=None)
-        sample = self.run(ready, seconds=0, options=("patience=5", f"dump={answer}"))
+        sample = self.run(ready, seconds=0, options=("patience=20", f"dump={answer}"))
         if sample.problem or not answer.exists():
             raise WrongAnswer(f"{exchange.kind} {address}: {sample.problem or 'nothing'}")
         if y is None:

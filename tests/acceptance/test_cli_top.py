@@ -102,6 +102,7 @@ def test_the_workloads_of_an_agent(runner, tmp_path):
     assert Cli(tmp_path / "home").run("top", "--state", tmp_path / "none", "--once", expect=None).returncode == 1
 
 
+@pytest.mark.timeout(180)
 def test_on_a_terminal_it_shows_until_q_and_leaves_the_terminal_as_it_was(busy, tmp_path):
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (20, 120))
@@ -126,7 +127,7 @@ def test_on_a_terminal_it_shows_until_q_and_leaves_the_terminal_as_it_was(busy, 
         os.close(theirs)
 
 
-def _until(terminal, text, seconds=20.0):
+def _until(terminal, text, seconds=50.0):
     """What came from the terminal up to `text`."""
     seen, end = "", time.monotonic() + seconds
     while text not in seen:

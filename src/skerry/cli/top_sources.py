@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import socket
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +22,8 @@ from skerry.client.address import Address, Scheme
 from skerry.effects import Clock
 
 _PATIENCE_SECONDS: Final = 1.0
+_LOOK_AGAIN_SECONDS: Final = 10.0  # for the process behind an address: it means reading all of /proc
+_AT_ONCE: Final = 16
 _LIMIT: Final = 4 << 20
 _OK: Final = 200
 _LOCAL: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0"})  # noqa: S104 - compared with, not bound
@@ -77,13 +81,12 @@ class Watch:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last: dict[tuple[str, str], Reading] = {}
-        self._pids: dict[str, int] = {}
+        self._pids: dict[str, tuple[int | None, float]] = {}  # and when it was looked for
 
     def look(self, places: Iterable[Place]) -> list[Row]:
-        found: list[Row] = []
-        for place in places:
-            found += self._look(place)
-        return found
+        """All at once: one that hangs keeps no other waiting."""
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+            return [row for found in pool.map(self._look, places) for row in found]
 
     def _look(self, place: Place) -> list[Row]:
         model, _, version = place.bundle.partition(":")
@@ -127,13 +130,13 @@ class Watch:
 
     def _tree(self, url: str, address: Address) -> tuple[int, ...]:
         """The processes behind an address, looked for again once they are gone."""
-        pid = self._pids.get(url)
-        if pid is None or not Path(f"/proc/{pid}").exists():
+        now = self._clock.monotonic()
+        pid, looked = self._pids.get(url, (None, -math.inf))
+        gone = pid is not None and not Path(f"/proc/{pid}").exists()
+        if gone or (pid is None and now > looked + _LOOK_AGAIN_SECONDS):
             pid = _listener(address)
-            if pid is None:
-                return ()
-            self._pids[url] = pid
-        return processes.tree(pid)
+            self._pids[url] = (pid, now)
+        return processes.tree(pid) if pid is not None else ()
 
 
 def _with(row: Row, *, state: str, problem: str) -> Row:

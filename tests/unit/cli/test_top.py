@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import contextlib
 import math
+import socket
+import time
 
 import pytest
 
@@ -215,6 +218,16 @@ def test_a_server_that_is_not_there_is_a_row_and_no_error():
     assert (first.workload, first.state) == ("127.0.0.1:1", "no answer")
     assert (second.workload, second.state) == ("x.sock", "no answer")
     assert "refused" in first.problem
+
+
+def test_one_that_hangs_keeps_no_other_waiting():
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(6)]
+        overview = of_urls([f"http://127.0.0.1:{each.getsockname()[1]}" for each in silent])
+        begun = time.monotonic()
+        rows = Watch(VirtualClock(0)).look(overview.places)
+        assert time.monotonic() - begun < 5  # one after the other it would take a second each
+    assert [row.problem for row in rows] == ["timed out"] * 6
 
 
 def test_what_is_no_address_is_refused():

@@ -33,6 +33,7 @@ ALLOWED = {
         "skerry.runtime.selftest",
     },  # an engine is an extra; checking digests needs none
     "cli/top.py": {"rich.console", "rich.live", "rich.text"},  # only on a terminal
+    "runner/app.py": {"skerry.runner"},  # the trial of a new version, which few runners have and which brings a client
     "cli/up.py": {"skerry.hub.app"},  # the hub is an extra, and its help needs none of it
     "cli/demo/__init__.py": {  # the table of verbs loads this package; its help needs none of the demo's machinery
         "msgspec",

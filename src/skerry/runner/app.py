@@ -10,12 +10,12 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from skerry import __version__
 from skerry.effects import Clock, Entropy
 from skerry.oip.messages import ModelSignature
-from skerry.runner import results, trial
+from skerry.runner import results
 from skerry.runner.comparing import Comparer
 from skerry.runner.control import BlockingControl, Control
 from skerry.runner.openings import Openings
@@ -48,6 +48,9 @@ from skerry.wire.v1.runner import (
     Serving,
     Start,
 )
+
+if TYPE_CHECKING:
+    from skerry.runner.trial import Trial
 
 _ACK_SECONDS: Final = 5.0
 _DRAIN_SECONDS: Final = 12.0
@@ -101,7 +104,7 @@ class ServingRunner:
         self._comparer = partial(
             Comparer, loaded.io.outputs, loaded.variant.tolerance, task=loaded.config.task
         )  # makes one for a trial
-        self._trial: trial.Trial | None = None
+        self._trial: Trial | None = None
         self._orders: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._probes = Probes(loaded, self._served, outcome.agreed, ask=self._desk.probe, clock=clock)
         self._results = results.ResultQueue(entropy.token(_EVENT_ID_BYTES).hex())
@@ -197,6 +200,8 @@ class ServingRunner:
 
     async def _begin_trial(self, command: BeginTrial) -> None:
         await self._end_trial()
+        from skerry.runner import trial  # few runners ever have one, and it brings a client
+
         comparer = self._comparer(how=command.trial.compare)
         self._trial = trial.begin(command, self._desk, self._served, comparer, self._clock.monotonic)
 

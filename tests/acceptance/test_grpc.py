@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException
 from acceptance.runner_harness import RunnerProcess, listen, write_bundle
 from contracts.engine.models import affine_answer, classifier, identities, identity
 from skerry.wire.v1.runner import Drain, Drained
-from support import h2
+from unit.serve.grpc import h2
 
 pytestmark = pytest.mark.slow
 X = np.arange(12, dtype=np.float32).reshape(3, 4)

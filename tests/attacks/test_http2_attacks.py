@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 from contracts.engine.models import affine_answer, identity
 from skerry.serve.grpc.status import GrpcStatus
 from skerry.serve.http.receiving import Limits
-from support import h2
+from unit.serve.grpc import h2
 from unit.serve.grpc.rig import GrpcRig, X, request
 
 PROTOCOL, INTERNAL, FLOW, TIMEOUT, CLOSED, SIZE, REFUSED, CANCEL, COMPRESSION, CONNECT, CALM = range(1, 12)

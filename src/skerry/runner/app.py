@@ -82,6 +82,7 @@ class ServingRunner:
             budget=(loaded.config.latency_budget_ms or 0.0) / 1000,
         )
         self._desk = Desk({loaded.config.name: self._served}, around, self if loaded.config.egress.results else None)
+        regions = Regions() if start.shared_memory else None
         self._endpoints = Endpoints(
             self._desk,
             version=__version__,
@@ -91,7 +92,7 @@ class ServingRunner:
                 waiting=lambda: self._desk.waiting,
             ),
             slots=Slots(self._desk),
-            regions=Regions() if start.shared_memory else None,
+            regions=regions,
         )
         self._openings = Openings(
             start,
@@ -99,7 +100,7 @@ class ServingRunner:
             now=clock.monotonic,
             linger=start.linger_seconds,
             limit=_DRAIN_SECONDS,
-            http2=Http2(self._desk, version=__version__, limit=BODY_LIMIT),
+            http2=Http2(self._desk, version=__version__, limit=BODY_LIMIT, regions=regions),
         )
         self._comparer = partial(
             Comparer, loaded.io.outputs, loaded.variant.tolerance, task=loaded.config.task

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from skerry.serve.desk import Desk
 from skerry.serve.http.server import HttpServer
+from skerry.serve.shm.regions import Regions
 
 if TYPE_CHECKING:
     from skerry.serve.grpc.connection import GrpcConnection
@@ -26,10 +27,11 @@ Make = Callable[[HttpServer], "GrpcConnection"]
 class Http2:
     """`limit` bounds a message once it is inflated, in bytes. Lives on the loop's thread."""
 
-    def __init__(self, desk: Desk, *, version: str, limit: int) -> None:
+    def __init__(self, desk: Desk, *, version: str, limit: int, regions: Regions | None = None) -> None:
         self._desk = desk
         self._version = version
         self._limit = limit
+        self._regions = regions
         self._make: Make | None = None
         self._waiting: list[_Arriving] = []
         self._loading = False
@@ -53,7 +55,7 @@ class Http2:
         """On a thread of its own."""
         make: Make | None
         try:
-            make = _import(self._desk, version=self._version, limit=self._limit)
+            make = _import(self._desk, version=self._version, limit=self._limit, regions=self._regions)
         except ImportError as error:
             _logger.error("gRPC is not served: %s", error)  # noqa: TRY400 - what is not installed has no trace worth reading
             make = None
@@ -70,12 +72,12 @@ class Http2:
             arriving.arrived(make)
 
 
-def _import(desk: Desk, *, version: str, limit: int) -> Make:
+def _import(desk: Desk, *, version: str, limit: int, regions: Regions | None) -> Make:
     """Raises ImportError where the extra is not installed."""
     from skerry.serve.grpc.connection import GrpcConnection
     from skerry.serve.grpc.service import GrpcService
 
-    service = GrpcService(desk, version=version, limit=limit)
+    service = GrpcService(desk, version=version, limit=limit, regions=regions)
     return lambda server: GrpcConnection(server, service)
 
 

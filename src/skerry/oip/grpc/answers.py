@@ -8,7 +8,7 @@ with typed contents. What does not depend on the values is made once per kind of
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final
 
 from skerry.oip import binary_codec
@@ -31,8 +31,13 @@ def encode(
     outputs: Mapping[str, Array],
     model: ModelSignature,
     parameters: Mapping[str, Parameter] | None = None,
+    *,
+    elsewhere: Container[str] = (),
 ) -> list[bytes | memoryview]:
-    """The message in parts: large outputs are views of the engine's arrays, not copies."""
+    """The message in parts: large outputs are views of the engine's arrays, not copies.
+
+    The values of outputs `elsewhere`, in shared memory, are not in it: their entries are empty, as Triton has it.
+    """
     arrays = [outputs[wanted.name] for wanted in request.wanted.outputs]
     raw = request.wanted.binary
     parts: list[bytes | memoryview] = [_head(request, arrays, model) if raw else _typed(request, arrays, model)]
@@ -42,8 +47,8 @@ def encode(
     if parameters:
         parts.append(_parameters(parameters))
     if raw:
-        for array in arrays:
-            data = _data(array)
+        for wanted, array in zip(request.wanted.outputs, arrays, strict=True):
+            data = b"" if wanted.name in elsewhere else _data(array)
             parts += (wire.RAW_OUTPUT + wire.length(len(data)), data)
     return parts
 

@@ -170,9 +170,9 @@ def _classes() -> dict[str, MessageClass]:
     pool = DescriptorPool()
     classes = {}
     for package, messages in _MESSAGES.items():
-        pool.AddSerializedFile(_file(package).SerializeToString())  # type: ignore[no-untyped-call]
+        pool.AddSerializedFile(_file(package).SerializeToString())
         for name in messages:
-            classes[name] = GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}"))  # type: ignore[no-untyped-call]
+            classes[name] = GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}"))
     return classes
 
 

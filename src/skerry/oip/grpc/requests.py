@@ -124,12 +124,12 @@ def _document(message: Message, *, raw: bool) -> RequestBody:
             for tensor in message.inputs
         ],
         outputs=[RequestOutput(name=output.name, parameters=_of_output(output)) for output in message.outputs],
-        parameters={**_parameters(message.parameters), "binary_data_output": raw},
+        parameters={**parameters_of(message.parameters), "binary_data_output": raw},
     )
 
 
 def _of_tensor(tensor: Message) -> dict[str, Parameter]:
-    parameters = _parameters(tensor.parameters)
+    parameters = parameters_of(tensor.parameters)
     if "shared_memory_region" not in parameters:
         parameters["binary_data_size"] = 0
     return parameters
@@ -137,12 +137,12 @@ def _of_tensor(tensor: Message) -> dict[str, Parameter]:
 
 def _of_output(output: Message) -> dict[str, Parameter]:
     """The form of outputs follows that of inputs here: `binary_data` is a word of HTTP."""
-    parameters = _parameters(output.parameters)
+    parameters = parameters_of(output.parameters)
     parameters.pop("binary_data", None)
     return parameters
 
 
-def _parameters(of: Message) -> dict[str, Parameter]:
+def parameters_of(of: Message) -> dict[str, Parameter]:
     parameters: dict[str, Parameter] = {}
     for name, parameter in of.items():
         choice = parameter.WhichOneof("parameter_choice")

@@ -3,30 +3,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Final, cast
+from typing import Final
 
-from skerry.errors import InferenceRequestInvalid, SkerryError, UnknownModel, UnsupportedEncoding
-from skerry.oip.grpc import answers, requests, wire
+from skerry.errors import SkerryError, UnknownModel, UnsupportedEncoding
 from skerry.oip.grpc import documents as messages
+from skerry.oip.grpc import requests, wire
 from skerry.oip.grpc.descriptors import Message
-from skerry.oip.messages import InferRequest, ModelSignature
-from skerry.runtime.datatypes import Array
+from skerry.oip.messages import EXTENSIONS
 from skerry.serve import documents
-from skerry.serve.calls import Answered, Call, Outcome
 from skerry.serve.desk import Desk
+from skerry.serve.grpc import regions as region_calls
+from skerry.serve.grpc.call import InferCall
 from skerry.serve.grpc.exchange import Failure, Incoming, Method, Payload, Reply, failure
 from skerry.serve.grpc.status import GrpcStatus
 from skerry.serve.http.encoding import beginning, inflate
 from skerry.serve.served import Served
+from skerry.serve.shm.regions import Regions
 
 _INFERENCE: Final = "inference.GRPCInferenceService"
 _HEALTH: Final = "grpc.health.v1.Health"
 _ENCODINGS: Final = frozenset({"gzip", "deflate"})
 _BEGINNING: Final = 64 * 1024  # of a compressed infer request: its model's name is in front
 _SMALL: Final = 64 * 1024  # every other request
-_JOIN_BELOW: Final = 64 * 1024
 
 _NO_LOADING: Final = "which models run is decided by the agent of this device, not over this interface"
 _NO_SHARING: Final = "shared memory is not offered"
@@ -46,46 +46,19 @@ _NOT_OFFERED: Final = {
 }
 
 
-class InferCall(Call, kw_only=True):
-    """`parts` are None for a message that is still compressed; `limit` bounds it once it is not."""
-
-    message: bytes | bytearray
-    reply: Reply
-    encoding: str = ""
-    limit: int = 0
-    parts: wire.Parts | None = None
-
-    @property
-    def weight(self) -> int:
-        return len(self.message)
-
-    def decode(self, model: ModelSignature) -> InferRequest:
-        parts = self.parts
-        if parts is None:
-            parts = wire.split(inflate(bytes(self.message), self.encoding, limit=self.limit))
-            if parts.name != model.name:
-                raise InferenceRequestInvalid(problem="the message names two models")
-        return requests.decode(parts, model)
-
-    def encode(self, request: InferRequest, outputs: Mapping[str, Array], model: ModelSignature) -> Payload:
-        """What is small enough is one piece, so that its worker joins it, not the loop."""
-        payload = answers.encode(request, outputs, model)
-        return [b"".join(payload)] if sum(map(len, payload)) < _JOIN_BELOW else payload
-
-    def finish(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Answered):
-            self.reply(cast("Payload", outcome.answer))
-        else:
-            self.reply(failure(outcome.error))
-        if self.done is not None:
-            self.done(outcome)
+_OF_REGIONS: Final = {
+    "SystemSharedMemoryStatus": region_calls.status,
+    "SystemSharedMemoryRegister": region_calls.register,
+    "SystemSharedMemoryUnregister": region_calls.unregister,
+}
 
 
 class GrpcService:
-    """`limit` bounds a message once it is inflated, in bytes."""
+    """`limit` bounds a message once it is inflated, in bytes; without `regions` no shared memory is offered."""
 
-    def __init__(self, desk: Desk, *, version: str, limit: int) -> None:
+    def __init__(self, desk: Desk, *, version: str, limit: int, regions: Regions | None = None) -> None:
         self._desk = desk
+        self._regions = regions
         self._version = version
         self._limit = limit
         simple: dict[str, tuple[str, Callable[[Message], bytes]]] = {
@@ -99,6 +72,9 @@ class GrpcService:
             f"/{_INFERENCE}/RepositoryIndex": ("RepositoryIndexRequest", self._index),
             f"/{_HEALTH}/Check": ("HealthCheckRequest", self._check),
         }
+        if regions is not None:
+            for name, method in _OF_REGIONS.items():
+                simple[f"/{_INFERENCE}/{name}"] = (f"{name}Request", partial(method, regions))
         self._methods: dict[str, Method] = {path: partial(_simple, *entry) for path, entry in simple.items()}
         self._methods[f"/{_INFERENCE}/ModelInfer"] = self._infer
 
@@ -120,7 +96,20 @@ class GrpcService:
 
     def _plain(self, incoming: Incoming, reply: Reply) -> tuple[Served, InferCall]:
         parts = wire.split(incoming.message)
-        return self._desk.find(parts.name, parts.version), InferCall(
+        regions = self._regions
+        served = self._desk.find(parts.name, parts.version)
+        if regions is not None and region_calls.MARK in parts.head:
+            return served, region_calls.RegionCall(
+                received=incoming.received,
+                deadline=incoming.deadline,
+                heavy=True,  # the regions may be large
+                pinned=bool(parts.version),
+                message=incoming.message,
+                reply=reply,
+                parts=parts,
+                regions=regions,
+            )
+        return served, InferCall(
             received=incoming.received,
             deadline=incoming.deadline,
             size=len(parts.head),
@@ -168,7 +157,8 @@ class GrpcService:
         return messages.encode("ModelReadyResponse", {"ready": ready})
 
     def _server(self, _: Message) -> bytes:
-        return messages.encode("ServerMetadataResponse", documents.server(self._version))
+        more = [region_calls.EXTENSION] if self._regions is not None else []
+        return messages.encode("ServerMetadataResponse", documents.server(self._version, [*EXTENSIONS, *more]))
 
     def _metadata(self, request: Message) -> bytes:
         served = self._desk.find(request.name, request.version)

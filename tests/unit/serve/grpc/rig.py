@@ -8,7 +8,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from skerry.serve.grpc.connection import GrpcConnection
 from skerry.serve.grpc.service import GrpcService
-from support import h2
+from unit.serve.grpc import h2
 from unit.serve.rig import MemoryTransport, Rig
 
 X = np.array([[1, 2, 3, 4]], np.float32)

@@ -8,7 +8,7 @@ from skerry.oip.grpc.descriptors import message_class
 from skerry.serve.grpc.status import STATUS as GRPC
 from skerry.serve.grpc.status import GrpcStatus
 from skerry.serve.status import STATUS as HTTP
-from support import h2
+from unit.serve.grpc import h2
 from unit.serve.grpc.rig import GrpcRig, X, request
 
 OF_HTTP_ALONE = {

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -114,6 +115,11 @@ def show_installs(installs: dict[str, float]) -> None:
 
 
 def main() -> None:
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # also where a shell had SIGINT ignored: frozen servers must not stay behind
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     given = parse()
     names = [] if given.peers == "none" else given.peers.split(",")
     if unknown := set(names) - KINDS.keys():

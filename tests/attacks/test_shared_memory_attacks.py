@@ -20,7 +20,7 @@ from skerry import errors
 from skerry.client import Client
 from skerry.oip import slot
 from skerry.oip.slot import Area, Layout
-from skerry.serve.shm.regions import Place, Regions, Registration
+from skerry.serve.shm.regions import Allowance, Place, Regions, Registration
 from skerry.serve.shm.slots import SlotLimits
 from support.slot_server import SlotServer
 
@@ -428,7 +428,7 @@ def place(offset, size, region="mine"):
 
 
 def test_what_was_registered_is_read_and_written(regions, key):
-    assert regions.read("input x", place(0, 1024)) == b"\x3f" * 1024
+    assert regions.read("input x", place(0, 1024), Allowance(4096)) == b"\x3f" * 1024
     regions.write("output y", place(8, 4), b"abcd")
     assert Path("/dev/shm", key).read_bytes()[520:524] == b"abcd"
     assert regions.status("mine") == [{"name": "mine", "key": key, "offset": 512, "byte_size": 1024}]
@@ -449,7 +449,10 @@ PAST = [
 def test_a_range_past_the_end_or_of_nobody_looks_all_the_same(regions, wrong):
     """Also sums that would overflow: Triton had a CVE for them, and one for texts that told of others' regions."""
     texts = set()
-    for attempt in (lambda: regions.read("input x", wrong), lambda: regions.write("input x", wrong, b"")):
+    for attempt in (
+        lambda: regions.read("input x", wrong, Allowance(4096)),
+        lambda: regions.write("input x", wrong, b""),
+    ):
         with pytest.raises(errors.InferenceRequestInvalid) as caught:
             attempt()
         texts.add(str(caught.value))
@@ -460,11 +463,11 @@ def test_a_region_cut_short_after_it_was_registered_kills_nobody(regions, key):
     """A mapping of it would end this process with SIGBUS."""
     os.truncate(f"/dev/shm/{key}", 600)
     with pytest.raises(errors.InferenceRequestInvalid):
-        regions.read("input x", place(0, 1024))
+        regions.read("input x", place(0, 1024), Allowance(4096))
     with pytest.raises(errors.InferenceRequestInvalid):
         regions.write("output y", place(0, 1024), b"x" * 1024)
     assert Path("/dev/shm", key).stat().st_size == 600
-    assert regions.read("input x", place(0, 88)) == b"\x3f" * 88
+    assert regions.read("input x", place(0, 88), Allowance(4096)) == b"\x3f" * 88
 
 
 def test_a_region_cut_and_grown_without_end_while_it_is_read(regions, key):
@@ -479,7 +482,7 @@ def test_a_region_cut_and_grown_without_end_while_it_is_read(regions, key):
     thread.start()
     for _ in range(2000):
         try:
-            assert len(regions.read("input x", place(0, 1024))) == 1024
+            assert len(regions.read("input x", place(0, 1024), Allowance(4096))) == 1024
             regions.write("output y", place(0, 4), b"abcd")
         except errors.InferenceRequestInvalid:
             pass
@@ -627,6 +630,19 @@ def test_a_place_that_is_none_is_refused_for_inputs_and_outputs(tmp_path, key, w
             assert status == (200 if size == 12 else 400)
             texts.append(answer.get("error", ""))
         assert not [text for text in texts if "somebody" in text or "777" in text or key in text]
+        assert still_answers(server)
+
+
+def test_a_region_of_a_terabyte_that_is_mostly_holes_is_not_read(tmp_path, key):
+    """What lies in regions counts like a body, all of it together: an object of any size costs its maker nothing."""
+    os.truncate(f"/dev/shm/{key}", 1 << 40)
+    regions = Regions()
+    regions.register("mine", Registration(key=key, byte_size=1 << 40))
+    with SlotServer(tmp_path / "s", {"m": affine()}, regions=regions) as server:
+        status, answer = infer(server, [x_in(**in_region("mine", 1 << 40))])
+        assert (status, "exceeds" in answer["error"]) == (413, True)
+        status, _ = infer(server, [x_in(**in_region("mine", 40 << 20)) for _ in range(200)])
+        assert status == 413
         assert still_answers(server)
 
 

@@ -16,8 +16,9 @@ from skerry.oip.messages import InferRequest, ModelSignature
 from skerry.runtime.datatypes import Array
 from skerry.serve.grpc.call import InferCall
 from skerry.serve.grpc.exchange import Payload
+from skerry.serve.http.call import BODY_LIMIT
 from skerry.serve.shm.regional import place_of
-from skerry.serve.shm.regions import Place, Regions, Registration
+from skerry.serve.shm.regions import Allowance, Place, Regions, Registration
 
 MARK: Final = b"shared_memory_region"
 """Is in the head of every request of this kind; one that has it for another reason is only read more slowly."""
@@ -66,6 +67,7 @@ class RegionCall(InferCall, kw_only=True):
         """As if all bytes had come with the request. Raises InferenceRequestInvalid."""
         message = requests.parse("ModelInferRequest", parts.head)
         came = iter(parts.raw)
+        allowance = Allowance(BODY_LIMIT)  # of HTTP too: what lies in regions counts like a body
         raw: list[memoryview] = []
         for tensor in message.inputs:
             what = f"input {tensor.name}"
@@ -75,7 +77,7 @@ class RegionCall(InferCall, kw_only=True):
             elif tensor.HasField("contents"):
                 raise InferenceRequestInvalid(problem=f"{what}: has contents and a place in shared memory")
             else:
-                raw.append(memoryview(self.regions.read(what, place)))
+                raw.append(memoryview(self.regions.read(what, place, allowance)))
         for output in message.outputs:
             place = _taken_out(f"output {output.name}", output)
             if place is not None:

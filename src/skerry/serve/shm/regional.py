@@ -16,7 +16,7 @@ from skerry.oip.messages import InferRequest, ModelSignature, Parameter, Request
 from skerry.runtime.datatypes import Array
 from skerry.serve.http.call import HttpCall
 from skerry.serve.http.message import BINARY, HttpResponse, QuickResponse, in_binary
-from skerry.serve.shm.regions import Place, Regions
+from skerry.serve.shm.regions import Allowance, Place, Regions
 
 MARK: Final = b'"shared_memory_region"'
 """Is in every request of this kind; one that has it for another reason is only read more slowly."""
@@ -72,6 +72,7 @@ class RegionCall(HttpCall, kw_only=True):
         """The inputs as if all bytes had come with the request, those bytes, and whether a region has any of them."""
         inputs: list[RequestTensor] = []
         parts: list[bytes] = []
+        allowance = Allowance(self.limit)
         at = 0
         for tensor in document.inputs:
             what = f"input {tensor.name}"
@@ -86,7 +87,7 @@ class RegionCall(HttpCall, kw_only=True):
             if tensor.data is not UNSET or size is not None:
                 raise InferenceRequestInvalid(problem=f"{what}: has data and a place in shared memory")
             inputs.append(RequestTensor(tensor.name, tensor.shape, tensor.datatype, {"binary_data_size": place.size}))
-            parts.append(self.regions.read(what, place))
+            parts.append(self.regions.read(what, place, allowance))
         placed = any(_REGION in tensor.parameters for tensor in document.inputs)
         return inputs, b"".join((*parts, tail[at:])), placed
 
@@ -133,6 +134,7 @@ def with_regions(asked: HttpCall, regions: Regions) -> HttpCall:
     if asked.body.find(MARK, 0, len(asked.body) if length is None else length) < 0:
         return asked
     fields = {name: getattr(asked, name) for name in HttpCall.__struct_fields__}
+    fields["heavy"] = True  # regions may be large, and are read when the request is
     return RegionCall(regions=regions, **fields)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from skerry.errors import InferenceRequestInvalid
+from skerry.errors import InferenceRequestInvalid, RequestTooLarge
 
 _FOLDER: Final = "/dev/shm"  # noqa: S108 - where shm_open(3) keeps its objects
 _MAX_KEY: Final = 255
@@ -41,6 +41,19 @@ class Place(Struct, frozen=True, kw_only=True):
     region: str
     offset: int
     size: int
+
+
+class Allowance:
+    """What one request may bring in from regions, in bytes: it counts like a body, for an object of any size costs nothing."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = self._left = limit
+
+    def take(self, size: int) -> None:
+        """Raises RequestTooLarge."""
+        self._left -= size
+        if self._left < 0:
+            raise RequestTooLarge(limit=self._limit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +109,10 @@ class Regions:
             if name in {"", each}
         ]
 
-    def read(self, tensor: str, place: Place) -> bytes:
-        """A copy of its bytes. Raises InferenceRequestInvalid; `tensor` is for the text."""
+    def read(self, tensor: str, place: Place, allowance: Allowance) -> bytes:
+        """A copy of its bytes. Raises InferenceRequestInvalid, RequestTooLarge; `tensor` is for the text."""
         region, at = self._find(tensor, place)
+        allowance.take(place.size)
         parts: list[bytes] = []
         left = place.size
         while left:

@@ -85,7 +85,9 @@ def test_pipeline_for_different_models_is_answered_in_order(box):
 def test_workloads_keep_their_own_ports_to_themselves(box):
     own = http.client.HTTPConnection(f"127.0.0.1:{box.doors('b').port}", timeout=20)
     assert ask(own, "POST", "/v2/models/two/infer", infer())[0] == 200
-    assert ask(own, "POST", "/v2/models/one/infer", infer())[0] == 404
+    status, refused = ask(own, "POST", "/v2/models/one/infer", infer())
+    assert (status, refused["code"]) == (404, "SKY-6022")
+    assert str(box.doors("c").port) in refused["error"]
     assert ask(own, "GET", "/v2/models")[1] == {"models": ["two"]}
     own.close()
 

@@ -106,6 +106,7 @@ def test_idle_connection_goes_on_with_the_next_runner(box, kind):
 @pytest.mark.parametrize("kind", ["own", "box", "unix"])
 def test_request_taken_and_not_answered_gets_one_503(box, kind):
     with connect(box, kind) as client:
+        assert asked(client)[0] == 200  # on the box's address, this takes the connection to its runner
         client.sendall(INFER + BODY[:10])  # the rest never comes: it was taken off the socket, and cannot be answered
         threading.Event().wait(0.3)  # the runner takes it
         kill(box)

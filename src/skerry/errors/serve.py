@@ -113,3 +113,8 @@ class TooManySequences(Overloaded):
 class CodingUnsupported(ServeError):
     code = "SKY-6019"
     template = "the only transfer coding is chunked"
+
+
+class ModelElsewhere(ServeError):
+    code = "SKY-6022"
+    template = "model {name} is another workload's: ask on port {port}, or by HTTP on the address of the box"

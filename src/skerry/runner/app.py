@@ -163,6 +163,7 @@ class ServingRunner:
                 self._results.acknowledge(command.through)
                 self._settle_results()
             case Routes():
+                self._desk.elsewhere = {route.model: route.port for route in command.routes}
                 self._openings.routes(command)
             case Serve():
                 self._orders.put_nowait(partial(self._serve, private=command.private))

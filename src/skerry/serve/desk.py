@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Final, Protocol
 
 from skerry.effects import Clock
-from skerry.errors import NotReady, Overloaded, SkerryError
+from skerry.errors import ModelElsewhere, NotReady, Overloaded, SkerryError
 from skerry.runtime.costs import Costs, Typical, scaled
 from skerry.serve.calls import Answered, Call, Crashed, Done, Outcome, Refused
 from skerry.serve.scheduling.lanes import InlineLane, Lane, Pool, Turn, WorkerLane
@@ -56,6 +56,7 @@ class Desk:
         self._today = around.clock.now
         self.witness = witness
         self.divert: Divert | None = None  # while a canary answers a share of the requests
+        self.elsewhere: dict[str, int] = {}  # models that other workloads of the box serve, and their ports
         self._reading = 0  # requests that are read on a worker
         self.lanes: dict[str, Lane] = {}
         self._typical: dict[str, Typical] = {}
@@ -68,7 +69,9 @@ class Desk:
         return sum(lane.waiting for lane in self.lanes.values()) + self._reading
 
     def find(self, name: str, version: str = "") -> Served:
-        """Raises UnknownModel."""
+        """Raises UnknownModel, ModelElsewhere."""
+        if name in self.elsewhere and name not in self.models:
+            raise ModelElsewhere(name=name, port=self.elsewhere[name])
         return find(self.models, name, version)
 
     def ask(self, served: Served, call: Call, done: Done | None = None) -> None:

@@ -23,6 +23,7 @@ STATUS: Final[dict[type[errors.SkerryError], HTTPStatus]] = {
     errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
     errors.RunnerLost: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ModelDown: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ModelElsewhere: HTTPStatus.NOT_FOUND,
     errors.MessageInvalid: HTTPStatus.BAD_REQUEST,
     errors.HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.TooSlow: HTTPStatus.REQUEST_TIMEOUT,

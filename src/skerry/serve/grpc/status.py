@@ -39,6 +39,7 @@ STATUS: Final[dict[type[errors.SkerryError], GrpcStatus]] = {
     errors.DeadlineExceeded: GrpcStatus.DEADLINE_EXCEEDED,
     errors.RunnerLost: GrpcStatus.UNAVAILABLE,
     errors.ModelDown: GrpcStatus.UNAVAILABLE,
+    errors.ModelElsewhere: GrpcStatus.UNIMPLEMENTED,
 }
 
 

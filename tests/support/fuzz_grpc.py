@@ -137,8 +137,8 @@ def _judge(sent: bytes) -> None:
             assert stream & 1
             assert stream not in ended, "a frame after the end of its stream"
         if kind == _HEADERS:
-            names = dict(decoder.decode(payload))
-            assert (":status" in names) == (stream not in begun)
+            names = dict(decoder.decode(payload, raw=True))
+            assert (b":status" in names) == (stream not in begun)
             begun.add(stream)
         if (kind in {_HEADERS, _DATA} and flags & _END) or kind == _RST:
             ended.add(stream)

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Container, Mapping
 from typing import Final
 
+import numpy as np
+
 from skerry.oip import binary_codec
 from skerry.oip.answers import datatype_of
 from skerry.oip.grpc import wire
@@ -58,7 +60,7 @@ def _data(array: Array) -> bytes | memoryview:
         return binary_codec.encode_tensor(array)
     if array.nbytes < _COPY_BELOW or not array.flags.c_contiguous:
         return array.tobytes()
-    return memoryview(array).cast("B")
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _head(request: InferRequest, arrays: list[Array], model: ModelSignature) -> bytes:

@@ -330,6 +330,8 @@ class GrpcConnection(asyncio.Protocol):
                 _of_connection(number)
             case frames.PUSH_PROMISE:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE from a client")
+            case _:
+                pass  # frames of extensions are ignored (RFC 9113 section 5.5)
         self._spend()
 
     def _window_update(self, number: int, payload: bytes) -> None:

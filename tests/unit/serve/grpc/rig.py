@@ -36,7 +36,7 @@ class GrpcRig(Rig):
 
     def connect(self):
         self.service = GrpcService(self.desk, version="9", limit=self.body_limit)
-        self.connection = GrpcConnection(self, self.service, self.grpc_limits)
+        self.connection = GrpcConnection(self, self.service, self.grpc_limits)  # type: ignore[assignment]
         self.transport = Transport()
         self.peer = h2.Peer()
         self.connection.connection_made(self.transport)
@@ -51,7 +51,7 @@ class GrpcRig(Rig):
             self.connection.data_received(data)
         return self.take()
 
-    def take(self):
+    def take(self):  # type: ignore[override]
         sent, self.transport.sent = self.transport.sent, b""
         return self.peer.take(sent)
 

@@ -196,6 +196,13 @@ def test_a_typed_request_gets_a_typed_answer(rig, model):
     assert back.tobytes() == array.tobytes()
 
 
+@pytest.mark.parametrize("kind", ["bool", "u8", "f16", "f32", "f64", "i64"])
+def test_large_values_of_every_size(rig, kind):
+    datatype, array, _ = VALUES[kind]
+    many = np.tile(array, (5000, 1))
+    assert rig.infer(request(many, model=kind, datatype=datatype)).raw_output_contents[0] == many.tobytes()
+
+
 def test_bytes_raw_and_typed(rig):
     elements = [b"ab", b""]
     raw = b"".join(struct.pack("<I", len(each)) + each for each in elements)

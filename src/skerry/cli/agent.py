@@ -59,6 +59,7 @@ def join(
 @_state_option
 @click.option("--listen", metavar="HOST", default="127.0.0.1", show_default=True, help="Address runners serve on.")
 @click.option("--port-base", type=int, metavar="PORT", help="First port to use; without it, any.")
+@click.option("--address", metavar="HOST:PORT", help="One more address, where every model answers by its name.")
 @click.option("--no-sandbox", is_flag=True, help="Let runners reach files, network and programs; for finding faults.")
 @click.option("--poll", type=params.DURATION, help="How long one question to the hub waits.")
 @click.option("--once", is_flag=True, help="Ask, reconcile, report, then stop.")
@@ -114,6 +115,7 @@ def status_lines(found: Status) -> list[str]:
         "Assignment": str(found.assignment_sequence),
         "Outbox": f"{found.outbox} waiting",
         "Issues": ", ".join(found.issues) or "none",
+        **({"All models": f"http://{found.address}"} if found.address else {}),
     }
     rows = [
         [work.name, work.state, work.bundle or work.committed or "-", work.variant or "-", work.url or "-"]
@@ -122,6 +124,8 @@ def status_lines(found: Status) -> list[str]:
     if not rows:
         next_step = "the hub decides: skerry deploy" if found.running else "the agent is not running: skerry agent run"
         return [*pairs(facts), "", f"no workload yet; {next_step}"]
+    unix = [clean(f"  {work.name}: also at {work.unix}") for work in found.workloads if work.unix]
+    limits = [clean(f"  {work.name}: kept to {work.limits}") for work in found.workloads if work.limits]
     problems = [clean(f"  {work.name}: {work.problem}") for work in found.workloads if work.problem]
     table = aligned([["WORKLOAD", "STATE", "BUNDLE", "VARIANT", "SERVES AT"], *rows])
-    return [*pairs(facts), "", *map(clean, table), *problems]
+    return [*pairs(facts), "", *map(clean, table), *unix, *limits, *problems]

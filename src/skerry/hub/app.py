@@ -26,7 +26,7 @@ from msgspec import Struct
 from skerry.effects import Clock, Entropy
 from skerry.effects.disk import DiskFiles
 from skerry.effects.system import SystemClock, SystemEntropy
-from skerry.errors import ConfigError, DatabaseUnavailable, StorageError
+from skerry.errors import AddressTaken, ConfigError, DatabaseUnavailable, StorageError
 from skerry.hub.api import governance, inventory, publishing, rollouts, system
 from skerry.hub.api.description import description
 from skerry.hub.api.device import device_router
@@ -340,7 +340,7 @@ def serve(
     """Run a hub in this process until SIGINT or SIGTERM; call it from the main thread.
 
     `on_admin` gets the first administrator's token on the first start (and with `new_admin_token`), `on_ready` the address
-    once requests are answered. Raises what `open_hub` raises, and ConfigError when the address cannot be had.
+    once requests are answered. Raises what `open_hub` raises, and AddressTaken when the address cannot be had.
     """
     config.check()
     _allow_many_connections()
@@ -388,7 +388,8 @@ def _listen(config: HubConfig) -> socket.socket:
             backlog=_BACKLOG,
         )
     except OSError as error:
-        raise ConfigError(where=f"{config.host}:{config.port}", problem=error.strerror or str(error)) from error
+        address = f"{config.host}:{config.port}"
+        raise AddressTaken(address=address, problem=error.strerror or str(error)) from error
     # Inherited by every connection. Without it an answer in two writes waits 40 ms for the client's delayed ACK.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

@@ -23,7 +23,7 @@ from skerry.wire.v1 import keeper as wire
 _logger = logging.getLogger(__name__)
 
 _A_TURN: Final = 32
-_LARGEST: Final = 1 << 20
+_LARGEST: Final = 100 * 1024  # of a message: a head of 32 KiB, a body of 48 KiB, and what is around them
 _BUFFER: Final = 1 << 20
 
 

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 _RETRY_AFTER: Final = 5
 _A_TURN: Final = 64
-_LARGEST: Final = 1 << 20
+_LARGEST: Final = 100 * 1024  # of a message to an exchange
 
 
 class Gap:

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
@@ -71,7 +72,7 @@ def test_the_state_is_in_no_description_and_no_request(runner):
     assert [tensor["name"] for tensor in (*document["inputs"], *document["outputs"])] == ["x", "sum"]
 
 
-@pytest.mark.parametrize("transport", [triton_http], ids=["http"])
+@pytest.mark.parametrize("transport", [triton_http, triton_grpc], ids=["http", "grpc"])
 @pytest.mark.parametrize("identifier", [7, "microphone"])
 def test_tritons_clients_keep_their_sequences(runner, transport, identifier):
     client = transport.InferenceServerClient(runner.url)

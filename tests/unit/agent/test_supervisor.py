@@ -248,3 +248,51 @@ def test_runner_gets_no_secrets_and_cannot_phone_home(made, monkeypatch):
     assert b"ORT_DISABLE_TELEMETRY=1" in environment
     assert b"MALLOC_ARENA_MAX=1" in environment
     assert Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip() == "500"
+
+
+# --- kept warm
+
+
+def test_the_version_before_is_kept_warm_and_brought_back(made):
+    first, second = made.launch("1.0.0"), made.launch("2.0.0")
+    made.serve(first)
+    made.supervisor.stage(second)
+    made.supervisor.promote("eye", keep_warm=True)
+    made.supervisor.begin_soak("eye")
+    before = {orphan.digest: orphan.pid for orphan in find_orphans(made.folder)}
+    assert set(before) == {first.digest, second.digest}
+    made.until("the new one's answer", lambda: made.ask() == "digits:2.0.0")
+    assert not made.supervisor.bring_back("eye", "sha256:other")
+    assert made.supervisor.bring_back("eye", first.digest)
+    assert made.supervisor.serving("eye") == first.digest
+    made.until("the old one's answer", lambda: made.ask() == "digits:1.0.0")
+    made.until("the new one's end", lambda: len(find_orphans(made.folder)) == 1)
+    assert [orphan.pid for orphan in find_orphans(made.folder)] == [before[first.digest]]
+    assert made.supervisor.soak("eye") is None
+    assert not made.supervisor.bring_back("eye", first.digest)
+
+
+def test_what_is_kept_warm_ends_with_the_soak(made):
+    first, second = made.launch("1.0.0"), made.launch("2.0.0")
+    made.serve(first)
+    made.supervisor.stage(second)
+    made.supervisor.promote("eye", keep_warm=True)
+    made.supervisor.begin_soak("eye")
+    made.supervisor.end_soak("eye")
+    made.until("the old one's end", lambda: [orphan.digest for orphan in find_orphans(made.folder)] == [second.digest])
+    assert made.supervisor.warmth("eye") == ""
+    assert made.ask() == "digits:2.0.0"
+
+
+def test_what_was_kept_warm_and_died_is_said_and_not_brought_back(made):
+    first, second = made.launch("1.0.0"), made.launch("2.0.0")
+    made.serve(first)
+    made.supervisor.stage(second)
+    made.supervisor.promote("eye", keep_warm=True)
+    made.supervisor.begin_soak("eye")
+    (pid,) = [orphan.pid for orphan in find_orphans(made.folder) if orphan.digest == first.digest]
+    os.kill(pid, signal.SIGKILL)
+    made.until("its end", lambda: "SIGKILL" in made.supervisor.warmth("eye"))
+    assert not made.supervisor.bring_back("eye", first.digest)
+    assert made.supervisor.soak("eye").crashes == 0
+    assert made.ask() == "digits:2.0.0"

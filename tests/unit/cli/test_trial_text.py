@@ -47,8 +47,10 @@ def test_describe_shows_what_each_device_measured():
     lines = describe_rollout(view, NOW)
     at = lines.index("Trials:")
     assert lines[at + 1 : at + 4] == [
-        "  press-1: shadow failed, trial-latency after 1m1s: 1210 requests, 1 errors, 3 copies dropped, 1200 of 1209 answers"
-        " agree, confidence -0.012 (-0.2 to +0.01), p50 0.8 ms, p95 1.4 ms = 1.25 x the current version's",
+        (
+            "  press-1: shadow failed, trial-latency after 1m1s: 1210 requests, 1 errors, 3 copies dropped, 1200 of 1209 answers"
+            " agree, confidence -0.012 (-0.2 to +0.01), p50 0.8 ms, p95 1.4 ms = 1.25 x the current version's"
+        ),
         "  press-1: changed: ok > burn (7), ok > ?[31mgap (2)",
         "  press-1: 1 x timeout",
     ]

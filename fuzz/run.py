@@ -27,7 +27,7 @@ _DONE = re.compile(r"Done (\d+) (?:runs )?in (\d+) second")
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("targets", nargs="*", help="names from tests/support/fuzz_targets.py; default: all")
+    parser.add_argument("targets", nargs="*", help="names in tests/support/fuzz_*.py; default: all")
     parser.add_argument("--runs", type=int, default=100_000, help="executions per target")
     parser.add_argument("--corpus", type=Path, required=True, help="a folder outside the checkout; kept between runs")
     parser.add_argument("--seed", type=int, default=1)
@@ -41,18 +41,19 @@ def import_targets() -> dict[str, object]:
 
     sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
     with atheris.instrument_imports(include=["skerry"]):
-        from support.fuzz_targets import TARGETS
-    return dict(TARGETS)
+        from support import fuzz_grpc, fuzz_messages, fuzz_targets
+    return {**fuzz_targets.TARGETS, **fuzz_grpc.TARGETS, **fuzz_messages.TARGETS}
 
 
 def seed(name: str, folder: Path) -> Path:
     """Write the first inputs and the dictionary; the path of the latter."""
     sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+    from support import fuzz_messages
     from support.fuzz_seeds import SEEDS, WORDS
 
     corpus = folder / name
     corpus.mkdir(parents=True, exist_ok=True)
-    for number, data in enumerate(SEEDS[name]() if name in SEEDS else []):
+    for number, data in enumerate({**SEEDS, **fuzz_messages.SEEDS}[name]()):
         (corpus / f"seed-{number}").write_bytes(data)
     words = folder / "words"
     quoted = ["".join(f"\\x{byte:02x}" for byte in word.encode()) for word in WORDS]

@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.fuzz_seeds import SEEDS, WORDS
-from support.fuzz_targets import TARGETS
+from support import fuzz_grpc, fuzz_messages, fuzz_seeds, fuzz_targets
+from support.fuzz_seeds import WORDS
+
+TARGETS = {**fuzz_targets.TARGETS, **fuzz_grpc.TARGETS, **fuzz_messages.TARGETS}
+SEEDS = {**fuzz_seeds.SEEDS, **fuzz_messages.SEEDS}
 
 words = st.sampled_from([word.encode() for word in WORDS])
 changes = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 8), words | st.binary(max_size=6)), min_size=0, max_size=4)

@@ -230,6 +230,8 @@ class FuzzHost:
         self.limits = Limits(body_bytes=4000, held_bytes=8000, small_body=100, head_bytes=1000, headers=20)
         self.held = 0
         self.late = late
+        self.elsewhere = self.http2 = None
+        self.several = False
         self.due: list[Callable[[], None]] = []
 
     def now(self) -> float:

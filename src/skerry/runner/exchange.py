@@ -95,17 +95,25 @@ class Incoming:
     def _take(self, data: bytes, descriptors: list[int]) -> None:
         try:
             handed = wire.decode(data)
-            body = _spilled(descriptors[1]) if handed.spilled else None
+            server = self._box if handed.box and self._box is not None else self._own
             connected = socket.socket(fileno=descriptors[0])
         except (ValueError, IndexError, OSError) as error:
             _logger.warning("not taken over: %s", error)
             for descriptor in descriptors:
                 os.close(descriptor)
             return
-        for descriptor in descriptors[1:]:
-            os.close(descriptor)
-        server = self._box if handed.box and self._box is not None else self._own
-        server.adopt(connected, _begun(handed, body, self._now()))
+        line = server.ledger.open(connected, sent=handed.sent, received=handed.settled)
+        try:
+            body = _spilled(descriptors[1]) if handed.spilled else None
+        except (IndexError, OSError) as error:
+            _logger.warning("the body of a request was lost: %s", error)
+            line.ended()
+            connected.close()
+            return
+        finally:
+            for descriptor in descriptors[1:]:
+                os.close(descriptor)
+        server.adopt(connected, line, _begun(handed, body, self._now()))
 
 
 def _handed(begun: Begun, *, box: bool) -> wire.Handed:

@@ -13,7 +13,7 @@ from typing import Protocol
 from skerry.serve.http.connection import Begun, Connection
 from skerry.serve.http.message import Head, HttpRequest, Reply
 from skerry.serve.http.receiving import Limits
-from skerry.serve.ledger import Ledger
+from skerry.serve.ledger import Ledger, Line
 
 _SWEEP_SECONDS = 1.0
 _BACKLOG = 1024
@@ -59,7 +59,7 @@ class HttpServer:
         self.elsewhere = elsewhere
         self.http2 = http2
         self.several = False  # calls are being read of a connection that brings several at once
-        self._ledger = ledger or Ledger()
+        self.ledger = ledger or Ledger()
         self.held = 0
         self.known: dict[bytes, Head] = {}
         self._connections: set[Held] = set()
@@ -88,13 +88,16 @@ class HttpServer:
         if self._sweeper is None:
             self._sweeper = loop.create_task(self._sweep())
 
-    def adopt(self, connected: socket.socket, begun: Begun | None = None) -> None:
-        """Serve a connection: one just accepted, or one that another process began."""
+    def adopt(self, connected: socket.socket, line: Line, begun: Begun | None = None) -> None:
+        """Serve a connection: one just accepted, or one that another process began.
+
+        Whoever calls has opened its `line` in `ledger` before anything else: without one it would die with this process.
+        """
         if len(self._connections) + len(self._coming) >= self.limits.connections + self.limits.refusals:
+            line.ended()
             connected.close()
             return
         begun = begun or Begun()
-        line = self._ledger.open(connected, sent=begun.sent, received=begun.settled)  # first: from here on it is safe
         connected.setblocking(False)  # noqa: FBT003 - the standard library's signature
         loop = asyncio.get_running_loop()
         connection = Connection(self, line, begun)
@@ -136,7 +139,7 @@ class HttpServer:
                 loop.remove_reader(listener)
                 loop.call_later(_ACCEPT_PAUSE, self._accept_again, loop, listener)
                 return
-            self.adopt(accepted)
+            self.adopt(accepted, self.ledger.open(accepted))
 
     def _arrived(self, connection: Held, task: asyncio.Task[object]) -> None:
         self._arriving.discard(task)

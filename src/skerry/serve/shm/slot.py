@@ -24,7 +24,7 @@ from skerry.oip.messages import InferRequest, ModelSignature, RequestPlan
 from skerry.oip.slot import Area, Layout
 from skerry.runtime.datatypes import NUMPY, Array
 from skerry.runtime.engine import Bindable, Engine
-from skerry.serve.calls import Answered, Call, Crashed, Outcome
+from skerry.serve.calls import Answered, Call, Outcome
 from skerry.serve.desk import Desk
 from skerry.serve.scheduling.tickets import rows_of
 from skerry.serve.served import Served
@@ -218,7 +218,10 @@ class SlotConnection(asyncio.Protocol):
     # --- answers
 
     def _run(self) -> None:
-        """The short way: what `Desk.ask` does for a request that waits for nobody, without what such a request has no use for."""
+        """The short way: what `Desk.ask` does for a request that waits for nobody, without what such a request has no use for.
+
+        Anything but an error of ours is a defect: the loop logs it and ends this connection, and no other.
+        """
         office = self._office
         received = self._now()
         try:
@@ -226,12 +229,7 @@ class SlotConnection(asyncio.Protocol):
         except SkerryError as error:
             self._refuse(error)
             office.desk.refused(office.served, error)
-            return
-        except Exception as error:  # the outermost frame of a request
-            _logger.exception("request failed")
-            crash = Crashed(problem=type(error).__name__, name=office.served.signature.name)
-            self._refuse(crash.error)
-            office.desk.refused(office.served, crash.error)
+            self._settle(received)
             return
         self._send(slot.LAST if self._draining else slot.DONE)
         office.desk.ran(office.served, self._slot.rows, (received, begun, ended))

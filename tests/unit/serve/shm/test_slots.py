@@ -228,6 +228,15 @@ def test_a_draining_server_gives_each_slot_its_last_answer(server, client):
     assert np.array_equal(client.infer("m", {"x": X})["scores"], affine_answer(X))  # a slot of whoever serves now
 
 
+def test_a_refusal_of_a_draining_server_is_its_last_word_too(server, client):
+    x = np.zeros(3, np.float32)
+    client.infer("positions", {"x": x})
+    server.call(lambda: [connection.drain() for connection in server.server._connections])
+    with pytest.raises(errors.CallRefused, match="shape"):
+        client.infer("positions", {"x": x + 1})
+    wait_for_slots(server, 0)
+
+
 def test_a_server_that_is_gone(server, client):
     client.infer("m", {"x": X})
     server.drain()
@@ -309,3 +318,25 @@ def test_a_call_read_again_is_what_was_answered_not_what_the_client_wrote_since(
             assert np.array_equal(call.decode(server.served["m"].signature).inputs["x"], X + number)
             assert np.array_equal(outputs["scores"], affine_answer(X + number))
             assert call.weight >= X.nbytes
+
+
+def test_a_defect_ends_one_slot_and_nothing_else(tmp_path, caplog):
+    class Broken:
+        def __init__(self, engine):
+            self.io = engine.io
+            self.runs = 0
+
+        def run(self, inputs):
+            self.runs += 1
+            if self.runs > 1:  # the first one is that of zeros
+                raise LookupError("a defect")
+            return {"scores": np.zeros((2, 3), np.float32)}
+
+    with SlotServer(tmp_path / "s", {"m": affine(), "n": affine()}) as server, Client(server.url) as client:
+        broken: Any = Broken(server.served["m"].engine)
+        server.served["m"].engine = broken
+        with pytest.raises(errors.ConnectionBroken):
+            client.infer("m", {"x": X})
+        wait_for_slots(server, 0)
+        assert np.array_equal(client.infer("n", {"x": X})["scores"], affine_answer(X))
+    assert "a defect" in caplog.text

@@ -8,6 +8,7 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,8 +27,6 @@ X = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2
 SHADOW = Trial()
 CANARY = Trial(mode=TrialMode.CANARY)
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
-
 
 async def turn() -> None:
     """One of the loop's."""
@@ -42,7 +41,7 @@ class Place:
     def __init__(self, folder, *, cost=0.0):
         self.rig = Rig(cost=cost)
         self.path = str(folder / "t.sock")
-        self.trial = None
+        self.trial: Any = None
 
     def begin(self, trial, *, patience=None):
         served = self.rig.served["m"]
@@ -85,7 +84,7 @@ class Place:
     @contextlib.asynccontextmanager
     async def impostor(self, answer) -> AsyncIterator[None]:
         """Whatever `answer(reader, writer)` does with a connection."""
-        tasks = set()
+        tasks: set[Any] = set()
 
         async def serve(reader, writer):
             tasks.add(asyncio.current_task())
@@ -150,7 +149,7 @@ def test_a_shadow_that_agrees(place):
 
 
 def test_a_shadow_that_hangs_holds_nobody_up_and_copies_are_left_out_rather_than_kept(place):
-    async def hang(reader: Reader, _: Writer):
+    async def hang(reader, _):
         await reader.read()
 
     async def run():
@@ -166,7 +165,7 @@ def test_a_shadow_that_hangs_holds_nobody_up_and_copies_are_left_out_rather_than
 
 
 def test_large_copies_do_not_pile_up(place):
-    async def hang(reader: Reader, _: Writer):
+    async def hang(reader, _):
         await reader.read()
 
     rows = 100_000
@@ -198,7 +197,7 @@ def test_large_copies_do_not_pile_up(place):
 )
 @pytest.mark.parametrize("trial", [SHADOW, CANARY], ids=["shadow", "canary"])
 def test_what_no_new_version_should_say_is_counted_and_reaches_no_client(place, said, problem, trial):
-    async def answer(reader: Reader, writer: Writer):
+    async def answer(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(said)
         await writer.drain()
@@ -270,7 +269,7 @@ def test_who_names_a_version_gets_that_version(place):
 
 
 def test_a_canary_that_hangs_costs_one_wait_after_the_other_only_three_times(place):
-    async def hang(reader: Reader, _: Writer):
+    async def hang(reader, _):
         await reader.read()
 
     async def run():
@@ -287,7 +286,7 @@ def test_a_canary_that_hangs_costs_one_wait_after_the_other_only_three_times(pla
 
 
 def test_a_client_in_a_hurry_is_answered_in_time_by_the_current_version(place):
-    async def hang(reader: Reader, _: Writer):
+    async def hang(reader, _):
         await reader.read()
 
     async def run():
@@ -325,7 +324,7 @@ def test_a_version_with_more_outputs_answers_with_those_clients_know(place):
 
 
 def test_what_is_under_way_when_a_canary_ends_is_answered(place):
-    async def slow(reader: Reader, _: Writer):
+    async def slow(reader, _):
         await reader.read()
 
     async def run():

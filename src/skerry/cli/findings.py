@@ -35,7 +35,7 @@ _DISK_WARNING = 2_000_000_000
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _PYTHON = (3, 11)
 
-_BASE = ("cryptography", "msgspec", "securesystemslib", "tuf", "urllib3", "zstandard")
+_BASE = ("cryptography", "msgspec", "securesystemslib", "tuf", "urllib3")
 _EXTRAS = {
     "ort": ("numpy", "onnxruntime"),
     "litert": ("numpy", "ai-edge-litert"),

@@ -168,13 +168,14 @@ class Desk:
         self._settle(served, call, outcome)
 
     def _settle(self, served: Served, call: Call, outcome: Outcome) -> None:
-        """The answer first, then the books."""
+        """The answer first, then the books; but the time is taken before: a woken client may run before we do again."""
+        total = self._now() - call.received
         call.finish(outcome)
         if not call.counted:
             return
         counters = served.counters
         if isinstance(outcome, Answered):
-            times = (self._now() - call.received, outcome.queue, outcome.compute, outcome.codec, outcome.batch)
+            times = (total, outcome.queue, outcome.compute, outcome.codec, outcome.batch)
             counters.note(times, outcome.rows, self._today())
             if outcome.batch == 1 and outcome.rows <= 1:
                 self._observe(served, outcome.compute)

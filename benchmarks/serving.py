@@ -28,7 +28,6 @@ from serving_bench.models import Model
 from serving_bench.rounds import Plan, Rounds, Session
 from serving_bench.servers import KINDS, Ours, Server
 
-from skerry.cli.benching import processes
 from skerry.cli.render import aligned
 
 FULL = {
@@ -137,12 +136,19 @@ def main() -> None:
     installs = {} if given.no_install_sizes else install_sizes(peers, given.peers_dir)
     show_installs(installs)
     verdicts = figures.verdicts(found, installs)
-    print(f"\n{platform.machine()}, {os.cpu_count()} cores, CPU pressure now {processes.pressure()} %")
-    print("\n".join(aligned(figures.verdict_rows(verdicts))))
+    busy = figures.pressure(found)
+    doubtful = busy is not None and busy > figures.QUIET
+    print(f"\n{platform.machine()}, {os.cpu_count()} cores, CPU pressure {busy} % (median while measuring)")
+    print("\n".join(aligned(figures.verdict_rows(verdicts, doubtful=doubtful))))
+    if doubtful:
+        print(
+            f"Above {figures.QUIET:g} % of pressure something else had the CPUs: these are no verdicts. Run it on a quiet machine."
+        )
     if given.json:
         words = [{**msgspec.to_builtins(each), "verdict": each.word} for each in verdicts]
         everything = {
             "verdicts": words,
+            "pressure": busy,
             "models": {name: vars(each) for name, each in found.items()},
             "installs": installs,
         }

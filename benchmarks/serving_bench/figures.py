@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 
 from msgspec import Struct
 
@@ -229,11 +230,31 @@ def footprint_rows(rounds: Rounds) -> list[list[str]]:
     return rows
 
 
-def verdict_rows(found: Sequence[Verdict]) -> list[list[str]]:
+QUIET = 40.0
+"""Per cent of CPU pressure up to which verdicts count: server and client alone make some 20 on two cores."""
+
+
+def pressure(models: Models) -> float | None:
+    """Median over all samples; None where the kernel does not tell."""
+    phases = [each for rounds in models.values() for each in (rounds.one, rounds.eight, rounds.slow, rounds.probe)]
+    known = [
+        each.pressure for phase in phases for samples in phase.values() for each in samples if each.pressure is not None
+    ]
+    return median(known) if known else None
+
+
+def verdict_rows(found: Sequence[Verdict], *, doubtful: bool) -> list[list[str]]:
+    """With a question mark where the machine was too busy for a verdict."""
     rows = [["FIGURE", "VALUE", "GOAL", "", "NOTE"]]
     for each in found:
         sign = ">=" if each.at_least else "<="
         rows.append(
-            [each.figure, f"{each.value:.2f} {each.unit}", f"{sign} {each.goal:g} {each.unit}", each.word, each.note]
+            [
+                each.figure,
+                f"{each.value:.2f} {each.unit}",
+                f"{sign} {each.goal:g} {each.unit}",
+                each.word + "?" * doubtful,
+                each.note,
+            ]
         )
     return rows

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real runner answers gRPC on the port of HTTP: the protocol's own client, and gRPC's own, unmodified."""
 
+import secrets
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 import tritonclient.grpc as triton
 import tritonclient.http
 from onnx import TensorProto, helper
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, shared_memory
 
 from acceptance.runner_harness import RunnerProcess, listen, write_bundle
 from contracts.engine.models import affine_answer, classifier, identities, identity
@@ -131,6 +132,29 @@ def test_every_datatype(tmp_path):
         answer = triton.InferenceServerClient(runner.url).infer("types", tensors)
     for name, value in EVERY_TYPE.items():
         np.testing.assert_array_equal(answer.as_numpy(f"{name}-out"), value, err_msg=name)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of the tracker of what tritonclient has already unlinked
+def test_tensors_in_system_shared_memory(tmp_path):
+    bundle = write_bundle(tmp_path / "b", classifier(), {"x": X})
+    key = f"skerry-test-{secrets.token_hex(6)}"
+    memory = shared_memory.create_shared_memory_region("both", key, 4096)
+    with listen() as listener, RunnerProcess(bundle, listener, shared_memory=True) as runner:
+        client = triton.InferenceServerClient(runner.serve().url)
+        client.register_system_shared_memory("both", key, 4096)
+        assert client.get_system_shared_memory_status().regions["both"].byte_size == 4096
+        shared_memory.set_shared_memory_region(memory, [X])
+        placed = triton.InferInput("x", list(X.shape), "FP32")
+        placed.set_shared_memory("both", X.nbytes)
+        scores = triton.InferRequestedOutput("scores")
+        scores.set_shared_memory("both", 36, offset=1024)
+        answer = client.infer("digits", [placed], outputs=[scores, triton.InferRequestedOutput("label")])
+        found = shared_memory.get_contents_as_numpy(memory, np.float32, [3, 3], 1024)
+        np.testing.assert_array_equal(found, affine_answer(X))
+        np.testing.assert_array_equal(answer.as_numpy("label"), affine_answer(X).argmax(1))
+        client.unregister_system_shared_memory()
+        client.close()
+    shared_memory.destroy_shared_memory_region(memory)
 
 
 def test_errors_are_those_of_grpc(client):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
@@ -26,7 +28,10 @@ class Transport(MemoryTransport):
 class GrpcRig(Rig):
     """A client that opens its window wide unless told otherwise."""
 
+    connection: Any  # another kind than the base's
+    transport: Any
     grpc_limits = None
+    regions: Any = None
 
     def __init__(self, models=None, *, grpc_limits=None, window=(1 << 31) - 1, body_limit=64 * 1024 * 1024, **more):
         self.grpc_limits = grpc_limits
@@ -35,8 +40,8 @@ class GrpcRig(Rig):
         super().__init__(models, body_limit=body_limit, **more)
 
     def connect(self):
-        self.service = GrpcService(self.desk, version="9", limit=self.body_limit)
-        self.connection = GrpcConnection(self, self.service, self.grpc_limits)  # type: ignore[assignment]
+        self.service = GrpcService(self.desk, version="9", limit=self.body_limit, regions=self.regions)
+        self.connection = GrpcConnection(self, self.service, self.grpc_limits)
         self.transport = Transport()
         self.peer = h2.Peer()
         self.connection.connection_made(self.transport)
@@ -67,7 +72,7 @@ class GrpcRig(Rig):
         found = self.call(request, f"/inference.GRPCInferenceService/{method}")
         return answer.FromString(found.message)
 
-    def infer(self, request, **headers):
+    def infer(self, request, **headers):  # type: ignore[override]
         """The parsed answer, or the Answer that says why not."""
         found = self.call(request, **headers)
         return pb.ModelInferResponse.FromString(found.message) if found.status == 0 else found

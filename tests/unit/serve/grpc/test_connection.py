@@ -186,7 +186,12 @@ def test_a_small_answer_when_the_window_is_closed():
 
 def test_nothing_more_is_written_than_the_transport_takes(mirror):
     rig = GrpcRig(mirror)
-    rig.transport.full = lambda: (setattr(rig.transport, "full", None), rig.connection.pause_writing())
+
+    def full():
+        rig.transport.full = None
+        rig.connection.pause_writing()
+
+    rig.transport.full = full
     answer = rig.call(request(big()))
     assert rig.transport.reading_paused
     assert len(answer.data) < 200_000

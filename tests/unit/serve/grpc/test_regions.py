@@ -4,11 +4,8 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from contracts.engine.models import affine_answer, classifier
-from skerry.serve.grpc.connection import GrpcConnection
-from skerry.serve.grpc.service import GrpcService
 from skerry.serve.grpc.status import GrpcStatus
 from skerry.serve.shm.regions import Regions
-from unit.serve.grpc import h2
 from unit.serve.grpc.rig import GrpcRig, X, request
 
 NAMES = ("SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister")
@@ -16,14 +13,7 @@ STATUS, REGISTER, UNREGISTER = NAMES
 
 
 class RegionRig(GrpcRig):
-    def connect(self):
-        super().connect()
-        self.service = GrpcService(self.desk, version="9", limit=self.body_limit, regions=self.regions)
-        self.connection = GrpcConnection(self, self.service)
-        self.connection.connection_made(self.transport)
-        self.peer = h2.Peer()
-        self.transport.sent = b""
-        self.send(h2.PREFACE + h2.settings(window=self.window) + h2.window_update(0, self.window - 65_535))
+    """With regions of one folder, which a fixture names."""
 
 
 @pytest.fixture

@@ -253,7 +253,7 @@ def verdict_rows(found: Sequence[Verdict], *, doubtful: bool) -> list[list[str]]
                 each.figure,
                 f"{each.value:.2f} {each.unit}",
                 f"{sign} {each.goal:g} {each.unit}",
-                each.word + "?" * doubtful,
+                each.word + "?" * (doubtful and not math.isnan(each.value)),
                 each.note,
             ]
         )

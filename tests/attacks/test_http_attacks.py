@@ -5,10 +5,12 @@ A proxy in front of a runner must never see one request where the runner sees tw
 refused and the connection closed; nothing behind it is taken for a request.
 """
 
+import resource
 import socket
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -313,6 +315,28 @@ def test_a_client_that_works_is_not_put_out_by_silent_ones(address):
             end = time.monotonic() + 3
             while time.monotonic() < end:
                 assert worker.ask(infer()).status == 200
+
+
+def test_a_runner_out_of_file_descriptors_serves_on(bundle):
+    """Who has a connection keeps it, who comes waits in the queue, and is served when somebody leaves."""
+    with listen() as listener, RunnerProcess(bundle, listener) as runner:
+        address = runner.serve().listener.getsockname()
+        with RawHttp(address) as early:
+            assert early.ask(LIVE).status == 200
+            open_now = len(list(Path(f"/proc/{runner.pid}/fd").iterdir()))
+            resource.prlimit(runner.pid, resource.RLIMIT_NOFILE, (open_now + 8, open_now + 8))
+            with ExitStack() as stack:
+                crowd = [stack.enter_context(RawHttp(address)) for _ in range(40)]
+                for client in crowd:
+                    client.send(infer())
+                assert early.ask(infer()).status == 200
+                assert crowd[0].next().status == 200
+                for client in crowd[:20]:
+                    client.close()
+                assert crowd[20].next().status == 200
+            with RawHttp(address) as late:
+                assert late.ask(infer()).status == 200
+        assert runner.process.poll() is None
 
 
 def test_random_bytes_end_no_server(address, runner):

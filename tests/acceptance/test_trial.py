@@ -96,6 +96,19 @@ def runners(stack: Stack) -> dict[str, int]:
     return {each.digest: each.pid for each in found}
 
 
+def alone(stack: Stack) -> dict[str, int]:
+    """The same, once what earlier versions left has ended."""
+
+    def settled() -> bool:
+        found = find_orphans(device(stack).state)
+        for each in found:
+            each.close()
+        return len(found) == 1
+
+    wait_until("one runner", settled, 60)
+    return runners(stack)
+
+
 def trying(stack: Stack) -> None:
     wait_until("the trial", lambda: device(stack).workload().get("state") == "trying", 30)
 
@@ -122,7 +135,7 @@ def test_a_version_that_agrees_passes_its_trial_and_is_switched_to(stack, client
 
 
 def test_a_version_that_answers_differently_never_answers_a_client(stack, client):
-    before, pids = serving(stack), runners(stack)
+    before, pids = serving(stack), alone(stack)
     rollout = stack.deploy(stack.publish(seed=1234), trial=SHADOW, gates=(AGREEMENT,))
     view = stack.await_rollout(rollout, RolloutStatus.UNDONE)
     client.stop()
@@ -136,7 +149,7 @@ def test_a_version_that_answers_differently_never_answers_a_client(stack, client
     assert client.problems == []
     assert set(client.versions) == {before.partition(":")[2]}
     assert serving(stack) == before
-    assert runners(stack) == pids  # the very same process, and no other
+    assert alone(stack) == pids  # the very same process, and no other
 
 
 def test_a_canary_answers_its_share_and_is_switched_to(stack, client):
@@ -160,7 +173,7 @@ def test_a_canary_answers_its_share_and_is_switched_to(stack, client):
 
 
 def test_a_canary_that_is_killed_costs_no_client_an_answer(stack, client):
-    before, known = serving(stack), set(runners(stack))
+    before, known = serving(stack), set(alone(stack))
     name = stack.publish(seed=7)
     rollout = stack.deploy(name, trial=replace(CANARY, seconds=20.0))
     wait_until("answers of the canary", lambda: client.versions[name.partition(":")[2]] > 0, 30)
@@ -187,7 +200,7 @@ def test_an_agent_that_is_killed_in_a_trial_holds_it_again(stack, client):
 
 
 def test_a_version_that_fails_its_soak_gives_way_at_once_to_the_one_kept_warm(stack, client):
-    before, pids = serving(stack), runners(stack)
+    before, pids = serving(stack), alone(stack)
     rollout = stack.deploy(stack.publish(seed=7), device_soak_seconds=30.0)
     wait_until("the soak", lambda: device(stack).workload().get("state") == "soaking", 30)
     (new,) = set(runners(stack)) - set(pids)
@@ -195,6 +208,6 @@ def test_a_version_that_fails_its_soak_gives_way_at_once_to_the_one_kept_warm(st
     stack.await_rollout(rollout, RolloutStatus.UNDONE)
     client.stop()
     assert serving(stack) == before
-    assert runners(stack) == pids  # loaded all the time
+    assert alone(stack) == pids  # loaded all the time
     assert [problem for problem in client.problems if not problem.startswith("503")] == []
     assert len(client.problems) <= 1  # the request that was in the runner that was killed

@@ -34,8 +34,8 @@ import tritonclient.http as triton
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from bench_serving import client as prebuilt
-from bench_serving import dense, request
+from serving_bench.dense import client as prebuilt
+from serving_bench.dense import dense, request
 
 import skerry
 from acceptance.runner_harness import RunnerProcess, listen, write_bundle

@@ -1,34 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What serving adds to a bare engine run: one client, a small dense net (128-512-512-512-10), binary and JSON over TCP.
-
-Every round measures the floor (the engine alone, in this process), a health probe (what client, kernel and HTTP cost without
-a model) and each path in random order; printed are medians over the rounds' medians and the ratio to the floor of the same round.
-"""
+"""A small dense net (128-512-512-512-10), requests for it as bytes, and a client of prebuilt bytes."""
 
 from __future__ import annotations
 
 import json
-import random
 import socket
-import sys
-import tempfile
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
-from statistics import median
-from time import perf_counter
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from acceptance.runner_harness import RunnerProcess, listen, write_bundle
 from contracts.engine.models import build
-from skerry.runtime.onnx import OnnxEngine
 
-ROUNDS = 7
-REQUESTS = 1500
 SIZES = (128, 512, 512, 512, 10)
 
 
@@ -83,46 +67,3 @@ def client(address: tuple[str, int], data: bytes) -> tuple[Callable[[], None], s
             left -= len(connection.recv(65536))
 
     return ask, connection
-
-
-def p50(call: Callable[[], object]) -> float:
-    times = []
-    for _ in range(REQUESTS):
-        begun = perf_counter()
-        call()
-        times.append(perf_counter() - begun)
-    return median(times) * 1e6
-
-
-def main() -> None:
-    model = dense()
-    x = np.random.default_rng(2).standard_normal((1, SIZES[0]), np.float32)
-    engine = OnnxEngine.load(model)
-    with tempfile.TemporaryDirectory() as folder, listen() as listener:
-        bundle = write_bundle(Path(folder), model, {"x": x})
-        with RunnerProcess(bundle, listener, probe_seconds=0) as runner:
-            runner.serve()
-            address = listener.getsockname()[:2]
-            paths: dict[str, Callable[[], object]] = {"engine alone": lambda: engine.run({"x": x})}
-            sockets = []
-            asked = {
-                "HTTP health": b"GET /v2/health/live HTTP/1.1\r\nHost: h\r\n\r\n",
-                "HTTP binary": request(x, binary=True),
-                "HTTP JSON": request(x, binary=False),
-            }
-            for name, data in asked.items():
-                paths[name], connection = client(address, data)
-                sockets.append(connection)
-            rounds = [
-                {name: p50(paths[name]) for name in random.sample(list(paths), len(paths))} for _ in range(ROUNDS)
-            ]
-            for connection in sockets:
-                connection.close()
-    for name in paths:
-        over = median(each[name] - each["engine alone"] for each in rounds)
-        ratio = median(each[name] / each["engine alone"] for each in rounds)
-        print(f"{name:14} p50 {median(each[name] for each in rounds):7.1f} us   +{over:6.1f} us   {ratio:5.2f} x")
-
-
-if __name__ == "__main__":
-    main()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
@@ -33,14 +32,14 @@ class Gap:
         for each in self.sockets:
             each.setblocking(False)  # noqa: FBT003 - the standard library's signature
 
-    def arrivals(self, which: socket.socket, *, room: int) -> Iterator[tuple[socket.socket, bool]]:
-        """Connections that came in by one of `sockets`, and whether their request was taken already."""
+    def arrivals(self, which: socket.socket, *, room: int) -> Iterator[tuple[socket.socket, wire.Handed | None]]:
+        """Connections that came in by one of `sockets`; None for one that is new."""
         for _ in range(min(room, _A_TURN)):
             try:
                 if which.type is socket.SOCK_DGRAM:
                     yield from _handed(which)
                 else:
-                    yield which.accept()[0], False
+                    yield which.accept()[0], None
             except BlockingIOError:
                 return
             except OSError as error:  # out of descriptors, say
@@ -52,14 +51,14 @@ class Gap:
             each.close()
 
 
-def _handed(exchange: socket.socket) -> Iterator[tuple[socket.socket, bool]]:
+def _handed(exchange: socket.socket) -> Iterator[tuple[socket.socket, wire.Handed | None]]:
     data, descriptors, _, _ = socket.recv_fds(exchange, _LARGEST, 2)
     if not descriptors:
         return
     for more in descriptors[1:]:  # the request's body
         os.close(more)
     connection = socket.socket(fileno=descriptors[0])
-    asked = True
-    with contextlib.suppress(ValueError):
-        asked = wire.decode(data).request is not None
-    yield connection, asked
+    try:
+        yield connection, wire.decode(data)
+    except ValueError:
+        connection.close()

@@ -30,7 +30,7 @@ from skerry.agent.supervise.apology import Apology, sorry
 from skerry.agent.supervise.copies import Copies, Copy
 from skerry.agent.supervise.doors import Doors
 from skerry.agent.supervise.gap import Gap
-from skerry.agent.supervise.verdict import Verdict
+from skerry.agent.supervise.verdict import Noted, Verdict
 from skerry.effects import Clock
 from skerry.errors import RunnerLost
 from skerry.wire.v1 import keeper as wire
@@ -105,12 +105,12 @@ class Keeper:
         busy = self._homeless and any(workload in self._homes for workload in self._homeless)
         wait = _RETRY_SECONDS if busy else min(timeout, _TICK_SECONDS if self._gaps or self._apologies else timeout)
         events = self._poll.poll(wait * 1000)
+        while self._errands:  # first: a client that asks as its runner comes up is the runner's
+            self._errands.popleft()()
         for descriptor, _ in events:
             reader = self._readers.get(descriptor)
             if reader is not None:
                 reader()
-        while self._errands:
-            self._errands.popleft()()
         self._look_at_gaps()
         self._look_at_apologies()
         for workload in [name for name in self._homeless if name in self._homes]:
@@ -183,10 +183,7 @@ class Keeper:
         self.tally[copy.verdict] += 1
         match copy.verdict:
             case Verdict.HAND_ON:
-                self._homeless.setdefault(workload, []).append(copy)
-                gap = self._gaps.get(workload)
-                if gap is not None and gap.apologising:
-                    self._watch(copy.connection, partial(self._asked, gap, copy))
+                self._shelter(workload, copy)
             case Verdict.ANSWER:
                 answer = sorry(RunnerLost(workload=workload), retry_after=1)
                 self._apologise(Apology(copy.connection, answer, now=self._clock.monotonic(), asked=True))
@@ -194,6 +191,13 @@ class Keeper:
                 copy.connection.close()
             case Verdict.CLOSE:
                 _end(copy.connection)
+
+    def _shelter(self, workload: str, copy: Copy) -> None:
+        """An idle connection until the workload has a runner again."""
+        self._homeless.setdefault(workload, []).append(copy)
+        gap = self._gaps.get(workload)
+        if gap is not None and gap.apologising:
+            self._watch(copy.connection, partial(self._asked, gap, copy))
 
     def _hand_on(self, workload: str) -> None:
         """What does not fit into the exchange now does in a moment."""
@@ -241,8 +245,13 @@ class Keeper:
 
     def _receive(self, gap: Gap, which: socket.socket) -> None:
         now = self._clock.monotonic()
-        for connection, asked in gap.arrivals(which, room=self._room - len(self._apologies)):
-            self._apologise(Apology(connection, gap.answer, now=now, asked=asked))
+        for connection, handed in gap.arrivals(which, room=self._room - len(self._apologies)):
+            if handed is not None and handed.request is None:  # idle: it came here before the gap was known
+                noted = Noted(kept=handed.sent, promised=handed.sent, received=handed.settled)
+                copy = Copy(connection=connection, box=handed.box, noted=noted, verdict=Verdict.HAND_ON)
+                self._shelter(gap.workload, copy)
+            else:
+                self._apologise(Apology(connection, gap.answer, now=now, asked=handed is not None))
 
     def _end_gap(self, workload: str) -> None:
         gap = self._gaps.pop(workload, None)

@@ -50,15 +50,21 @@ def run(code, home):
     return done.stdout.split("\n")
 
 
+def importers(*folders):
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert files
+    return {path for path in files if "onnxruntime" in imports(path)}
+
+
 def test_only_two_files_import_onnxruntime():
-    files = [
-        path
-        for folder in ("src", "tests", "benchmarks", "scripts", "conformance")
-        for path in (ROOT / folder).rglob("*.py")
-    ]
-    assert len(files) > 50
     allowed = {ROOT / "src" / f"{module.replace('.', '/')}.py" for module in IMPORTERS}
-    assert {path for path in files if "onnxruntime" in imports(path)} == allowed
+    assert importers("src", "tests", "scripts", "conformance", "fuzz") == allowed
+
+
+def test_benchmarks_that_measure_the_bare_engine_set_the_variable_first():
+    for path in importers("benchmarks"):
+        before = path.read_text().split("import onnxruntime")[0]
+        assert 'os.environ["ORT_DISABLE_TELEMETRY"] = "1"' in before, path
 
 
 @pytest.mark.parametrize("module", sorted(IMPORTERS))

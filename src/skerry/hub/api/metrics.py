@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from skerry.observe.histogram import Histogram
 from skerry.observe.exposition import Family
+from skerry.observe.histogram import Histogram
 
 _BOUNDS = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)  # seconds; the last one is a whole long-poll
 

@@ -5,6 +5,9 @@ import os
 
 import bentoml
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import
+
 import onnxruntime as ort
 
 

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """KServe's model server with an ONNX Runtime model: `server.py NAME MODEL.onnx HTTP_PORT GRPC_PORT`. One worker, no access log."""
 
+import os
 import sys
 
 NAME, MODEL, HTTP_PORT, GRPC_PORT = sys.argv[1:5]
 sys.argv[1:] = ["--configure_logging=false", "--enable_latency_logging=false"]  # read when kserve is imported
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import
 
 import onnxruntime as ort  # noqa: E402 - after sys.argv
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer  # noqa: E402

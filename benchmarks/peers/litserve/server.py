@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """LitServe with an ONNX Runtime model: `server.py NAME MODEL.onnx HTTP_PORT GRPC_PORT` (it has no gRPC; the port is not used)."""
 
+import os
 import sys
 
 import litserve
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import
+
 import onnxruntime as ort
 
 NAME, MODEL, HTTP_PORT, GRPC_PORT = sys.argv[1:5]

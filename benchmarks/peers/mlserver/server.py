@@ -2,7 +2,10 @@
 """MLServer with an ONNX Runtime model: `server.py NAME MODEL.onnx HTTP_PORT GRPC_PORT`. No worker processes, no logs."""
 
 import asyncio
+import os
 import sys
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import
 
 import onnxruntime as ort
 from mlserver import MLModel, MLServer, ModelSettings, Settings

@@ -18,8 +18,8 @@ HEAD = """# Error codes
 Made by `python scripts/error_table.py`; a test fails when it is out of date. A code is never reused or renumbered.
 
 - On the command line an error is one line with its code and, below it, what to do; with `-o json` it is an object.
-- The hub answers `{"code", "message", "hint", "fields"}` with the status below; a runner answers `{"error"}`, as the Open
-  Inference Protocol asks for.
+- The hub answers `{"code", "message", "hint", "fields"}` with the status below; a runner answers `{"error", "code"}`, the
+  text where the Open Inference Protocol wants it.
 - `{word}` in a message stands for a fact of the case; in JSON it is a field of that name.
 - No status means that the error never leaves over HTTP: should one reach that far, the hub answers SKY-5011.
 """
@@ -40,7 +40,7 @@ def status(kind: type[errors.SkerryError]) -> str:
 
 
 def row(kind: type[errors.SkerryError]) -> str:
-    message = kind.template.replace("|", "\\|")
+    message = " ".join(kind.template.replace("|", "\\|").split("\n"))  # a table's row is one line
     advice = kind.advice.replace("|", "\\|")
     exits = int(exit_code(kind.__new__(kind)))
     return f"| {kind.code} {kind.__name__} | {message} | {status(kind)} | {exits} | {advice} |"

@@ -63,7 +63,7 @@ def join(
 @click.option("--no-sandbox", is_flag=True, help="Let runners reach files, network and programs; for finding faults.")
 @click.option("--poll", type=params.DURATION, help="How long one question to the hub waits.")
 @click.option("--once", is_flag=True, help="Ask, reconcile, report, then stop.")
-@click.option("--memory-limit", type=click.IntRange(min=0), metavar="MIB", help="Address space of a runner.")
+@click.option("--memory-limit", type=click.IntRange(min=0), metavar="MIB", help="Most private memory of a runner.")
 @click.option(
     "--capability-file", type=click.Path(path_type=Path), metavar="JSON", help="Capabilities that cannot be measured."
 )

@@ -35,7 +35,7 @@ _EPILOG = """\b
 
 @click.command(epilog=_EPILOG)
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET [OTHER]")
-@click.option("--seconds", type=params.DURATION, default=10.0, show_default="10s", help="Time for each target.")
+@click.option("--seconds", type=params.DURATION, default="10s", show_default=True, help="Time for each target.")
 @click.option(
     "--connections", type=click.IntRange(1, 512), default=8, show_default=True, metavar="N", help="For the throughput."
 )

@@ -39,7 +39,7 @@ _EPILOG = """\b
 @click.option(
     "--url", "urls", multiple=True, metavar="URL", help="A server: http://HOST:PORT or unix:///PATH; may be repeated."
 )
-@click.option("--interval", type=params.DURATION, default=1.0, show_default="1s", help="Time between two looks.")
+@click.option("--interval", type=params.DURATION, default="1s", show_default=True, help="Time between two looks.")
 @click.option("--once", is_flag=True, help="Look once, over one interval, and end.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a look.")
 @pass_world

@@ -94,11 +94,15 @@ def _middle(bucket: int) -> float:
 
 
 class Comparison:
-    """`asked` and `errors` count requests, `compared` and `agreed` answers: the rows of a request, where it has any."""
+    """`asked` and `errors` count requests, `compared` and `agreed` answers: the rows of a request, where it has any.
+
+    `skipped` requests belong to a sequence: the answer depends on earlier ones, which the new version has not seen.
+    """
 
     def __init__(self) -> None:
         self.asked = 0
         self.dropped = 0
+        self.skipped = 0
         self.compared = 0
         self.agreed = 0
         self.problems: Counter[Problem] = Counter()
@@ -129,6 +133,7 @@ class Comparison:
     def merge(self, other: Comparison) -> None:
         self.asked += other.asked
         self.dropped += other.dropped
+        self.skipped += other.skipped
         self.compared += other.compared
         self.agreed += other.agreed
         self.problems += other.problems
@@ -142,6 +147,7 @@ class Comparison:
             path=path,
             asked=self.asked,
             dropped=self.dropped,
+            skipped=self.skipped,
             compared=self.compared,
             agreed=self.agreed,
             problems={str(problem): count for problem, count in self.problems.items()},
@@ -154,7 +160,7 @@ class Comparison:
 def heard(counts: TrialCounts) -> Comparison:
     """As the agent hears it. Problems of a newer runner's vocabulary count as failed."""
     made = Comparison()
-    made.asked, made.dropped = counts.asked, counts.dropped
+    made.asked, made.dropped, made.skipped = counts.asked, counts.dropped, counts.skipped
     made.compared, made.agreed = counts.compared, counts.agreed
     for word, count in counts.problems.items():
         made.problems[Problem(word) if word in set(Problem) else Problem.FAILED] += count

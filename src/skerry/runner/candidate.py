@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote
@@ -13,6 +13,7 @@ from skerry.errors import CallError, CallRefused, CallTimedOut, ConnectionBroken
 from skerry.observe.comparison import Problem
 from skerry.oip.messages import ModelSignature
 from skerry.runtime.datatypes import Array
+from skerry.runtime.engine import Sequence
 
 _PATIENCE_SECONDS: Final = 2.0
 _PATIENCE_RUNS: Final = 20  # of the current version
@@ -29,14 +30,23 @@ class Candidate:
         self.patience = _PATIENCE_SECONDS + _PATIENCE_RUNS * cost
 
     async def ask(
-        self, inputs: Outputs, names: Sequence[str] = (), *, seconds: float | None = None
+        self,
+        inputs: Outputs,
+        names: Iterable[str] = (),
+        *,
+        seconds: float | None = None,
+        sequence: Sequence | None = None,
     ) -> Outputs | Problem:
         """Its outputs called `names`, without any all of them. `seconds` may shorten its patience."""
         patience = self.patience if seconds is None else min(seconds, self.patience)
         if patience <= 0:
             return Problem.TIMEOUT
+        names = tuple(names)
+        parameters = _parameters(sequence) if sequence is not None else None
         try:
-            found = await self._client.infer(self._model.name, inputs, outputs=names, timeout=patience)
+            found = await self._client.infer(
+                self._model.name, inputs, outputs=names, timeout=patience, parameters=parameters
+            )
         except CallError as error:
             return _problem(error)
         wanted = names or tuple(self._model.outputs)
@@ -45,6 +55,10 @@ class Candidate:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def _parameters(sequence: Sequence) -> dict[str, int | str | bool]:
+    return {"sequence_id": sequence.id, "sequence_start": sequence.start, "sequence_end": sequence.end}
 
 
 def _problem(error: CallError) -> Problem:

@@ -21,6 +21,7 @@ from skerry.oip.messages import InferRequest, ModelSignature
 from skerry.runner.candidate import Candidate
 from skerry.runner.comparing import Comparer
 from skerry.runtime.datatypes import Array
+from skerry.runtime.engine import Sequence
 from skerry.serve.calls import Answered, Call
 from skerry.serve.desk import Desk, Witness
 from skerry.serve.served import Served
@@ -36,6 +37,7 @@ _PAUSES: Final = 7
 
 _ON_THE_LOOP: Final = 16 * 1024  # bytes of text that are read there
 _AT_ONCE: Final = 64  # requests the new version may have at a time
+_SEQUENCES: Final = 4096  # of the new version that are remembered
 _GIVE_UP_AFTER: Final = 3  # failures in a row ...
 _GIVE_UP_SECONDS: Final = 1.0  # ... and it gets no request for so long
 
@@ -148,6 +150,9 @@ class Shadow:
 
     async def _compare(self, call: Call, outputs: Mapping[str, Array]) -> None:
         request = await _read(call, self._model)
+        if request.sequence is not None:
+            self.counts.skipped += 1
+            return
         found = await self._candidate.ask(request.inputs)
         if isinstance(found, Problem):
             self.counts.failed(found)
@@ -157,7 +162,11 @@ class Shadow:
 
 
 class Canary:
-    """Gives a share of the desk's calls to the new version; those it fails are answered by the current one."""
+    """Gives a share of the desk's calls to the new version; those it fails are answered by the current one.
+
+    A sequence stays with the version that began it. Where that is the new one and fails, the sequence is over: the current
+    version, which has not seen its start, tells the client so.
+    """
 
     def __init__(
         self, candidate: Candidate, model: ModelSignature, share: Share, desk: Desk, now: Callable[[], float]
@@ -171,10 +180,11 @@ class Canary:
         self._tasks: set[asyncio.Task[Answered | None]] = set()
         self._failures = 0
         self._not_before = 0.0
+        self._sequences: dict[int | str, None] = {}  # begun by the new version, in that order
 
     def divert(self, served: Served, call: Call) -> bool:
-        if len(self._tasks) >= _AT_ONCE or self._now() < self._not_before or not self._share.take():
-            return False
+        if len(self._tasks) >= _AT_ONCE or not (self._model.io.state or self._chosen()):
+            return False  # whose a request to a model with state is, is known when it was read
         task = asyncio.get_running_loop().create_task(self._try(call))
         self._tasks.add(task)
         task.add_done_callback(partial(self._settle, served, call))
@@ -201,8 +211,14 @@ class Canary:
 
     async def _try(self, call: Call) -> Answered | None:
         request = await _read(call, self._model)
+        sequence = request.sequence
+        if self._model.io.state and not self._takes(sequence):
+            return None
         names = tuple(wanted.name for wanted in request.wanted.outputs)
-        found = await self._candidate.ask(request.inputs, names, seconds=self._seconds(call, request))
+        seconds = self._seconds(call, request)
+        found = await self._candidate.ask(request.inputs, names, seconds=seconds, sequence=sequence)
+        if sequence is not None and (sequence.end or isinstance(found, Problem)):
+            self._sequences.pop(sequence.id, None)
         if isinstance(found, Problem):
             self._failed(found)
             return None
@@ -210,6 +226,23 @@ class Canary:
         self._failures = 0
         self.counts.answered()
         return Answered(answer=answer, outputs=found, request_id=request.id or "", rows=0, queue=0.0, compute=0.0)
+
+    def _chosen(self) -> bool:
+        return self._now() >= self._not_before and self._share.take()
+
+    def _takes(self, sequence: Sequence | None) -> bool:
+        """Of a request to a model with state: whether it is the new version's."""
+        if sequence is None:
+            return self._chosen()
+        if not sequence.start:
+            return sequence.id in self._sequences
+        self._sequences.pop(sequence.id, None)
+        if not self._chosen():
+            return False
+        if len(self._sequences) >= _SEQUENCES:
+            del self._sequences[next(iter(self._sequences))]
+        self._sequences[sequence.id] = None
+        return True
 
     def _seconds(self, call: Call, request: InferRequest) -> float | None:
         """Half of what the client has left, so that the current version still can answer in time."""

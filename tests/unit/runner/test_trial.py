@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contracts.engine.models import affine, classifier
-from skerry.bundle.manifest import Tolerance
+from contracts.engine.models import accumulator, affine, classifier
+from skerry.bundle.manifest import State, Tolerance
 from skerry.observe.comparison import Problem
 from skerry.runner import trial as trials
 from skerry.runner.comparing import Comparer
+from skerry.runtime.onnx import OnnxEngine
+from skerry.runtime.sequences import stateful
 from skerry.serve.http.server import HttpServer
 from skerry.wire.v1.device import Trial, TrialMode
 from skerry.wire.v1.runner import BeginTrial
@@ -38,8 +40,8 @@ async def turn() -> None:
 class Place:
     """The current version in memory, and where the new one listens."""
 
-    def __init__(self, folder, *, cost=0.0):
-        self.rig = Rig(cost=cost)
+    def __init__(self, folder, *, cost=0.0, rig=None):
+        self.rig = rig or Rig(cost=cost)
         self.path = str(folder / "t.sock")
         self.trial: Any = None
 
@@ -68,9 +70,9 @@ class Place:
                 await turn()
 
     @contextlib.asynccontextmanager
-    async def version(self, model) -> AsyncIterator[Rig]:
+    async def version(self, model, **how) -> AsyncIterator[Rig]:
         """A new version that behaves."""
-        other = Rig({"m": model})
+        other = Rig({"m": model}, **how)
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(self.path)
         server = HttpServer(other.endpoints.handle, now=asyncio.get_running_loop().time)
@@ -351,5 +353,75 @@ def test_large_requests_take_the_same_ways(place):
             one, other = await place.ask(large), await place.ask(large)
             assert (one.json["model_version"], other.json["model_version"]) == ("1", "2")
             assert one.json["outputs"] == other.json["outputs"]
+
+    asyncio.run(run())
+
+
+# --- models that carry state
+
+
+def remembering(model):
+    return stateful(OnnxEngine.load(model), (State(input="before", output="after"),))
+
+
+def part(sequence=0, *, start=False, end=False):
+    inputs = [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 1]}]
+    parameters = {"sequence_id": sequence, "sequence_start": start, "sequence_end": end}
+    return {"inputs": inputs, "parameters": parameters if sequence else {}}
+
+
+def total(answer):
+    return answer.json["model_version"], answer.json["outputs"][0]["data"][0]
+
+
+@pytest.fixture
+def keeping(tmp_path):
+    """A current version that carries state."""
+    return Place(tmp_path, rig=Rig({"m": accumulator()}, load=remembering))
+
+
+def test_a_shadow_is_not_shown_the_middle_of_what_it_did_not_see_begin(keeping):
+    async def run():
+        async with keeping.version(accumulator(), load=remembering):
+            assert total(await keeping.ask(part(7, start=True))) == ("1", 1.0)
+            keeping.begin(SHADOW)
+            assert total(await keeping.ask(part(7))) == ("1", 2.0)
+            assert total(await keeping.ask(part(8, start=True))) == ("1", 1.0)
+            await keeping.ask(part())
+            await keeping.until(lambda: keeping.counts.compared == 1)
+            counts = keeping.trial.told()
+            assert (counts.asked, counts.agreed, counts.skipped, counts.problems) == (1, 1, 2, {})
+
+    asyncio.run(run())
+
+
+def test_a_canary_leaves_every_sequence_with_the_version_that_began_it(keeping):
+    async def run():
+        async with keeping.version(accumulator(), load=remembering):
+            assert total(await keeping.ask(part(1, start=True))) == ("1", 1.0)
+            keeping.begin(Trial(mode=TrialMode.CANARY, percent=50.0))
+            begun = [total(await keeping.ask(part(n, start=True)))[0] for n in range(2, 8)]
+            assert begun == ["1", "2"] * 3
+            for was in (2.0, 3.0, 4.0):
+                assert total(await keeping.ask(part(1))) == ("1", was)
+                found = [total(await keeping.ask(part(n))) for n in range(2, 8)]
+                assert found == [("1", was), ("2", was)] * 3
+            assert [total(await keeping.ask(part(n, end=True)))[0] for n in range(2, 8)] == begun
+            assert not keeping.trial.running._sequences
+            assert keeping.counts.errors == 0
+
+    asyncio.run(run())
+
+
+def test_a_sequence_whose_version_is_gone_is_over_and_another_can_begin(keeping):
+    async def run():
+        keeping.begin(CANARY)
+        async with keeping.version(accumulator(), load=remembering):
+            assert total(await keeping.ask(part("a", start=True)))[0] == "2"
+        keeping.begin(CANARY)
+        keeping.trial.running._sequences["a"] = None
+        assert (await keeping.ask(part("a"))).status == 400
+        assert total(await keeping.ask(part("a", start=True))) == ("1", 1.0)
+        await keeping.trial.stop()
 
     asyncio.run(run())

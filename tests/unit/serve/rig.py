@@ -112,10 +112,19 @@ def parse(data, *, head_only=False):
 
 
 class Rig:
-    """`models`: name -> ONNX bytes. `cost` decides inline or worker."""
+    """`models`: name -> ONNX bytes, which `load` makes an engine of. `cost` decides inline or worker."""
 
     def __init__(
-        self, models=None, *, cost=0.0, hold=False, limits=None, witness=None, body_limit=64 * 1024 * 1024, queue=64
+        self,
+        models=None,
+        *,
+        load=OnnxEngine.load,
+        cost=0.0,
+        hold=False,
+        limits=None,
+        witness=None,
+        body_limit=64 * 1024 * 1024,
+        queue=64,
     ):
         self.clock = VirtualClock()
         self.limits = limits or Limits()
@@ -125,9 +134,7 @@ class Rig:
         self.several = False
         self.served = {
             name: Served(
-                signature=ModelSignature(
-                    name=name, version="1", variant="fp32", io=(engine := OnnxEngine.load(model)).io
-                ),
+                signature=ModelSignature(name=name, version="1", variant="fp32", io=(engine := load(model)).io),
                 engine=engine,
                 costs=Costs(one=cost),
             )

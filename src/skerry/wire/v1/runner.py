@@ -42,7 +42,9 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     private_fd: int = -1  # inherited listening unix socket for a trial; -1 = none
     linger_seconds: float = 5.0  # how long a draining runner keeps idle keep-alive connections
     sandbox: bool = True  # give up files, network and programs before the model is opened; see runner/sandbox.py
-    cache_dir: str = ""  # the one folder it may write to: what an engine derives from this bundle's models; empty = none
+    cache_dir: str = (
+        ""  # the one folder it may write to: what an engine derives from this bundle's models; empty = none
+    )
     shared_memory: bool = False  # regions in the system's shared memory may be opened, for clients that name them
 
 
@@ -139,6 +141,7 @@ class TrialCounts(Struct, frozen=True, kw_only=True, tag="trial-counts"):
     flips: dict[str, int] = {}
     shift_total: float = 0.0
     shifts: dict[int, int] = {}
+    skipped: int = 0
 
 
 class Resting(Struct, frozen=True, kw_only=True, tag="resting"):

@@ -4,7 +4,8 @@
 Rules, in the order they are applied to each workload:
 1.  an attempt that is being undone is undone to the end before anything else;
 2.  an attempt for a bundle no longer assigned is taken back, without holding it against the bundle;
-3.  a machine that keeps rebooting while a bundle is being activated undoes that bundle;
+3.  a machine that keeps rebooting while a bundle is being activated undoes that bundle; a trial that is cut short again and
+    again is given up, without holding it against the bundle;
 4.  a committed version in a crash loop gives way to the version before it, for good;
 5.  a committed version that does not run is started, whatever the hub says or does not say;
 6.  an attempt goes on from the phase it had reached, before it serves only while an assignment is in force; a trial and a
@@ -25,6 +26,9 @@ from skerry.agent.state import Attempt, Phase, WorkloadRecord
 from skerry.wire.v1.device import Assignment, Trial, TrialMode, WorkloadSpec
 
 REBOOTS_TOLERATED = 3
+TRIALS_TOLERATED = 5
+"""Of one attempt that were begun and cut short; a trial starts from zero with the agent."""
+
 REQUESTS_TO_JUDGE_EARLY = 20
 
 
@@ -64,6 +68,7 @@ class TrialSeen(Struct, frozen=True, kw_only=True):
     errors: int = 0
     compared: int = 0
     agreed: int = 0
+    skipped: int = 0  # requests of sequences, which a shadow is not shown
     latency_ratio: float | None = None
     shift_mean: float | None = None
     crashed: str = ""  # why it is no longer there
@@ -125,9 +130,10 @@ class Reason(StrEnum):
     CONFIDENCE_SHIFT = "confidence-shift"
     TRIAL_LATENCY = "trial-latency"
     TOO_FEW_SAMPLES = "too-few-samples"
+    TRIAL_CUT_SHORT = "trial-cut-short"
 
 
-LEARNED_NOTHING = frozenset({Reason.SUPERSEDED, Reason.TOO_FEW_SAMPLES})
+LEARNED_NOTHING = frozenset({Reason.SUPERSEDED, Reason.TOO_FEW_SAMPLES, Reason.TRIAL_CUT_SHORT})
 """Undone for these, a bundle is not held to have failed."""
 
 _NOT_YET_SERVING = frozenset({Phase.FETCH, Phase.UNPACK, Phase.SELF_TEST, Phase.TRIAL})
@@ -198,7 +204,8 @@ def judge_trial(trial: Trial, seen: TrialSeen) -> Judgement:
     if seen.elapsed >= trial.longest_seconds:
         what = f"{seen.asked} requests, {seen.compared} answers compared in {seen.elapsed:.0f} s"
         missing = f"{trial.min_samples} needed" if timed else "latency not measured"
-        return _failed(Reason.TOO_FEW_SAMPLES, f"{what}: {missing}", remember=False)
+        skipped = f"; {seen.skipped} of sequences not shown, a split would try those too" if seen.skipped else ""
+        return _failed(Reason.TOO_FEW_SAMPLES, f"{what}: {missing}{skipped}", remember=False)
     return Judgement(verdict=Verdict.WAIT)
 
 
@@ -261,6 +268,9 @@ def _attempt(
         return _heal(view)
     if attempt.phase is Phase.TRIAL and attempt.spec.trial and view.trial is not None:
         return _heal(view) + _trying(attempt, judge_trial(attempt.spec.trial, view.trial))
+    if attempt.phase in {Phase.SELF_TEST, Phase.TRIAL} and attempt.trials >= TRIALS_TOLERATED:
+        detail = f"the trial was begun {attempt.trials} times, and every time a restart of the agent cut it short"
+        return (_undo(attempt, Reason.TRIAL_CUT_SHORT, detail, rest=True),)
     return _heal(view) + _continue(attempt)
 
 
@@ -271,7 +281,7 @@ def _taken_back(attempt: Attempt, spec: WorkloadSpec | None, assignment: Assignm
         return _undo(attempt, why.reason, why.detail, remember=why.remember, rest=why.rest)
     if assignment and (spec is None or spec.bundle.digest != attempt.spec.bundle.digest):
         return _undo(attempt, Reason.SUPERSEDED, f"assignment {assignment.sequence} asks for something else")
-    if len(attempt.boots) > REBOOTS_TOLERATED:
+    if len(attempt.boots) - max(0, attempt.trials - 1) > REBOOTS_TOLERATED:  # what a long trial met is not its doing
         detail = f"the machine rebooted {len(attempt.boots) - 1} times while this was being activated"
         return _undo(attempt, Reason.REBOOT_LOOP, detail, remember=True)
     return None

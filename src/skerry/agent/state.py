@@ -112,6 +112,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     floor_seq: int = 0
     boots: tuple[str, ...] = ()  # boots of the machine during which this digest was being activated
     undoing: Undoing | None = None
+    trials: int = 0  # begun
 
 
 class Failure(Struct, frozen=True, kw_only=True):

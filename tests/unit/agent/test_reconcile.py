@@ -226,6 +226,31 @@ def test_an_attempt_with_a_trial_goes_on_from_where_it_was(phase, what, steps):
     assert decide(assigned(wanted), made, running=1, trial=what) == steps
 
 
+def test_a_trial_that_is_cut_short_again_and_again_is_given_up_and_holds_nothing_against_the_bundle():
+    wanted = spec(2, trial=TRIAL)
+    for phase in (Phase.SELF_TEST, Phase.TRIAL):
+        made = record(committed=release(1), attempt=attempt(2, phase, spec=wanted, trials=5))
+        (undo,) = reconcile(assigned(wanted), Local(workloads=(View(record=made, running=ref(1).digest),)), NOW)
+        assert (undo.kind, undo.reason, undo.remember, undo.rest) == (StepKind.UNDO, "trial-cut-short", False, True)
+    held = record(committed=release(1), attempt=attempt(2, Phase.TRIAL, spec=wanted, trials=5))
+    assert decide(assigned(wanted), held, running=1, trial=seen(elapsed=1)) == []  # the last one may still end
+
+
+def test_reboots_that_a_long_trial_meets_are_no_reboot_loop_and_others_are():
+    wanted = spec(2, trial=TRIAL)
+
+    def after(boots: int, trials: int, phase: Phase) -> str:
+        named = tuple(str(number) for number in range(boots))
+        made = record(attempt=attempt(2, phase, spec=wanted, boots=named, trials=trials))
+        (first, *_) = reconcile(assigned(wanted), Local(workloads=(View(record=made),)), NOW)
+        return first.reason
+
+    assert after(4, 4, Phase.TRIAL) == ""
+    assert after(4, 1, Phase.SOAK) == "reboot-loop"
+    assert after(4, 0, Phase.SELF_TEST) == "reboot-loop"
+    assert after(6, 3, Phase.SOAK) == "reboot-loop"
+
+
 def test_a_trial_waits_for_an_assignment_to_be_in_force_before_it_leads_to_a_switch():
     wanted = spec(2, trial=TRIAL)
     made = record(committed=release(1), attempt=attempt(2, Phase.TRIAL, spec=wanted))

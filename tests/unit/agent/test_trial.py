@@ -126,3 +126,20 @@ def test_where_nothing_is_to_be_kept_warm_the_version_before_is_loaded_again(wor
     world.rounds()
     assert world.serving() == first.digest
     assert world.runners.brought_back == 0
+
+
+def test_a_device_that_restarts_often_gives_a_trial_up_and_says_why(world):
+    first, second = world.publisher.refs[:2]
+    world.assign(second, trial=TRIAL)
+    for _ in range(5):
+        for _ in range(4):
+            world.turn()
+        world.boot()
+    world.rounds(20)
+    assert world.serving() == first.digest
+    record = world.records.get("w0")
+    assert (record.attempt, record.failed, record.refusal.reason) == (None, (), "trial-cut-short")
+    assert world.states(second)[-1] == "undone"
+    world.assign(second)
+    world.rounds()
+    assert world.serving() == second.digest

@@ -66,6 +66,7 @@ class TrialRun:
             errors=total.errors,
             compared=total.compared,
             agreed=total.agreed,
+            skipped=total.skipped,
             latency_ratio=self._ratio(),
             shift_mean=total.shifts.mean,
             crashed=self.crashed,
@@ -121,4 +122,5 @@ class TrialRun:
 
 
 def _problems(total: Comparison) -> str:
-    return ", ".join(f"{count} x {problem}" for problem, count in sorted(total.problems.items()))
+    skipped = [f"{total.skipped} requests of sequences not shown"] if total.skipped else []
+    return ", ".join([*(f"{count} x {problem}" for problem, count in sorted(total.problems.items())), *skipped])

@@ -51,7 +51,8 @@ def reached(record: WorkloadRecord, phase: Phase, *, now: float, boot: str = "",
     boots = attempt.boots
     if phase in _ACTIVATION and boot and boot not in boots:
         boots = (*boots, boot)
-    moved = replace(record, attempt=replace(attempt, phase=phase, boots=boots), pending=())
+    trials = attempt.trials + (phase is Phase.TRIAL and attempt.spec.trial is not None)
+    moved = replace(record, attempt=replace(attempt, phase=phase, boots=boots, trials=trials), pending=())
     if _STATE_OF[phase] is _STATE_OF[attempt.phase] and phase is not attempt.phase:
         return moved
     return _said(

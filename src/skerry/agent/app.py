@@ -123,6 +123,8 @@ class Agent:
                 command=config.runner_command,
                 groups=open_groups(self._layout.root),
                 sandbox=config.sandbox,
+                shared_memory=config.shared_memory,
+                access_log=config.access_log,
                 timing=config.timing,
             ),
             Outlets(
@@ -192,6 +194,7 @@ class Agent:
             clock=self._clock,
             capabilities=self._capabilities,
             host=self._config.listen_host,
+            shared_memory=self._config.shared_memory,
             records=self._records,
             supervisor=self._supervisor,
             permits=self._permits,

@@ -20,6 +20,8 @@ class AgentConfig:
     listen_host: str = "127.0.0.1"
     port_base: int = 0
     sandbox: bool = True  # of runners
+    shared_memory: bool = False  # clients may name regions of the system's shared memory
+    access_log: bool = False  # of every request, in the runners' logs
     address: str = ""  # HOST:PORT of the whole box; empty = none
     poll: float | None = None
     once: bool = False

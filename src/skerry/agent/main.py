@@ -103,6 +103,8 @@ def _run(arguments: argparse.Namespace) -> int:
             listen_host=arguments.listen,
             port_base=arguments.port_base,
             sandbox=not arguments.no_sandbox,
+            shared_memory=arguments.shared_memory,
+            access_log=arguments.access_log,
             address=arguments.address,
             poll=arguments.poll,
             once=arguments.once,
@@ -125,6 +127,8 @@ def _status(arguments: argparse.Namespace) -> int:
     )
     if found.address:
         sys.stdout.write(f"all models at http://{found.address}\n")
+    if found.shared_memory:
+        sys.stdout.write("clients may name regions of the system's shared memory\n")
     for work in found.workloads:
         words = (
             work.name,
@@ -180,6 +184,10 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument(
         "--no-sandbox", action="store_true", help="let runners reach files, network and programs; for finding faults"
     )
+    running.add_argument(
+        "--shared-memory", action="store_true", help="clients on this machine may name regions of its shared memory"
+    )
+    running.add_argument("--access-log", action="store_true", help="a line for every request, in the runners' logs")
     running.add_argument("--poll", type=float, metavar="SECONDS", help="how long one question to the hub waits")
     running.add_argument("--once", action="store_true", help="ask, reconcile, report, then stop")
     running.add_argument("--memory-limit", type=int, default=0, metavar="MIB", help="address space of a runner")

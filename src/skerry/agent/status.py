@@ -42,6 +42,7 @@ class Status(Struct, frozen=True, kw_only=True):
     rss_mib: float = 0.0
     running: bool = True
     address: str = ""  # HOST:PORT of the whole box
+    shared_memory: bool = False  # clients may name regions of the system's shared memory
 
 
 def write_status(files: Files, layout: Layout, status: Status) -> None:

@@ -36,6 +36,7 @@ class Teller:
     clock: Clock
     capabilities: Capabilities
     host: str
+    shared_memory: bool
     records: Records
     supervisor: Supervisor
     permits: Permits
@@ -134,6 +135,7 @@ class Teller:
                 rss_mib=memory.rss_mib(),
                 running=running,
                 address=self.supervisor.address,
+                shared_memory=self.shared_memory,
             ),
         )
 

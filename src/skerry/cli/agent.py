@@ -61,6 +61,8 @@ def join(
 @click.option("--port-base", type=int, metavar="PORT", help="First port to use; without it, any.")
 @click.option("--address", metavar="HOST:PORT", help="One more address, where every model answers by its name.")
 @click.option("--no-sandbox", is_flag=True, help="Let runners reach files, network and programs; for finding faults.")
+@click.option("--shared-memory", is_flag=True, help="Clients on this machine may name regions of its shared memory.")
+@click.option("--access-log", is_flag=True, help="A line for every request, in the runners' logs.")
 @click.option("--poll", type=params.DURATION, help="How long one question to the hub waits.")
 @click.option("--once", is_flag=True, help="Ask, reconcile, report, then stop.")
 @click.option("--memory-limit", type=click.IntRange(min=0), metavar="MIB", help="Most private memory of a runner.")
@@ -82,13 +84,21 @@ def run(
     verbose: bool,
     once: bool,
     no_sandbox: bool,
+    shared_memory: bool,
+    access_log: bool,
     allow_unsafe: tuple[str, ...],
     line: tuple[str, ...],
     **valued: object,
 ) -> int:
     """Follow the hub and serve, until SIGTERM or Ctrl-C."""
     before = [flag for flag, given in (("--json-logs", json_logs), ("--verbose", verbose)) if given]
-    after = [flag for flag, given in (("--once", once), ("--no-sandbox", no_sandbox)) if given]
+    switches = {
+        "--once": once,
+        "--no-sandbox": no_sandbox,
+        "--shared-memory": shared_memory,
+        "--access-log": access_log,
+    }
+    after = [flag for flag, given in switches.items() if given]
     after += [f"--allow-unsafe={check}" for check in allow_unsafe] + [f"--line={name}" for name in line]
     options = [f"--{name.replace('_', '-')}={value}" for name, value in valued.items() if value is not None]
     return agent.main([*before, "run", *after, *options])
@@ -116,6 +126,7 @@ def status_lines(found: Status) -> list[str]:
         "Outbox": f"{found.outbox} waiting",
         "Issues": ", ".join(found.issues) or "none",
         **({"All models": f"http://{found.address}"} if found.address else {}),
+        **({"Shared memory": "clients may name the system's"} if found.shared_memory else {}),
     }
     rows = [
         [work.name, work.state, work.bundle or work.committed or "-", work.variant or "-", work.url or "-"]

@@ -56,6 +56,13 @@ def _plain(text: str) -> str:
     return "".join(char if "!" <= char <= "~" and char not in '"=\\' else f"%{ord(char):02X}" for char in text)
 
 
+class Log(Struct, frozen=True, kw_only=True):
+    """Where lines go: `write` takes a finished one. `now` in monotonic seconds."""
+
+    now: Callable[[], float]
+    write: Callable[[str], None]
+
+
 class AccessLog:
     """A handler of requests around another one. `write` takes a finished line."""
 

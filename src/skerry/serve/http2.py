@@ -11,12 +11,14 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from skerry.serve.access import Log
 from skerry.serve.desk import Desk
 from skerry.serve.http.server import HttpServer
 from skerry.serve.shm.regions import Regions
 
 if TYPE_CHECKING:
     from skerry.serve.grpc.connection import GrpcConnection
+    from skerry.serve.grpc.exchange import Service
 
 _NEVER: Final = float("inf")
 _logger = logging.getLogger(__name__)
@@ -25,13 +27,18 @@ Make = Callable[[HttpServer], "GrpcConnection"]
 
 
 class Http2:
-    """`limit` bounds a message once it is inflated, in bytes. Lives on the loop's thread."""
+    """`limit` bounds a message once it is inflated, in bytes. `log` takes a line a call. Lives on the loop's
+    thread.
+    """
 
-    def __init__(self, desk: Desk, *, version: str, limit: int, regions: Regions | None = None) -> None:
+    def __init__(
+        self, desk: Desk, *, version: str, limit: int, regions: Regions | None = None, log: Log | None = None
+    ) -> None:
         self._desk = desk
         self._version = version
         self._limit = limit
         self._regions = regions
+        self._log = log
         self._make: Make | None = None
         self._waiting: list[_Arriving] = []
         self._loading = False
@@ -55,7 +62,7 @@ class Http2:
         """On a thread of its own."""
         make: Make | None
         try:
-            make = _import(self._desk, version=self._version, limit=self._limit, regions=self._regions)
+            make = _import(self._desk, version=self._version, limit=self._limit, regions=self._regions, log=self._log)
         except ImportError as error:
             _logger.error("gRPC is not served: %s", error)  # noqa: TRY400 - what is not installed has no trace worth reading
             make = None
@@ -72,12 +79,16 @@ class Http2:
             arriving.arrived(make)
 
 
-def _import(desk: Desk, *, version: str, limit: int, regions: Regions | None) -> Make:
+def _import(desk: Desk, *, version: str, limit: int, regions: Regions | None, log: Log | None) -> Make:
     """Raises ImportError where the extra is not installed."""
     from skerry.serve.grpc.connection import GrpcConnection
     from skerry.serve.grpc.service import GrpcService
 
-    service = GrpcService(desk, version=version, limit=limit, regions=regions)
+    service: Service = GrpcService(desk, version=version, limit=limit, regions=regions)
+    if log is not None:
+        from skerry.serve.grpc.logged import LoggedService
+
+        service = LoggedService(service, now=log.now, write=log.write)
     return lambda server: GrpcConnection(server, service)
 
 

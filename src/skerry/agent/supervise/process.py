@@ -24,6 +24,7 @@ from skerry.agent.state import UNREADABLE, Layout
 from skerry.agent.supervise import orphans
 from skerry.agent.supervise.box import Inherited
 from skerry.agent.supervise.groups import Groups, Mechanism
+from skerry.agent.supervise.logs import bound_log, open_log
 from skerry.agent.update.contract import Launch
 from skerry.bundle.digest import hex_of
 from skerry.errors import RunnerFailed, SelfTestFailed, StorageError
@@ -34,7 +35,6 @@ _log = logging.getLogger(__name__)
 _event = msgspec.json.Decoder(wire.Event)
 
 LINE_LIMIT = 1024 * 1024
-LOG_LIMIT = 1024 * 1024
 OOM_SCORE = 500  # the kernel should choose a runner before the agent
 SELF_TEST_EXIT = 5
 
@@ -62,6 +62,8 @@ class Surroundings:
     logs: Path
     command: tuple[str, ...] = COMMAND
     sandbox: bool = True
+    shared_memory: bool = False
+    access_log: bool = False
     groups: Groups = field(default_factory=Groups)
     timing: Timing = field(default_factory=Timing)
 
@@ -82,6 +84,7 @@ class RunnerProcess:
         self.launch = launch
         self.private_path = inherited.private_path
         self._timing = surroundings.timing
+        self._log_path = _log_path(surroundings, launch)
         self._listeners = listeners
         self._changed = threading.Condition()
         self._loaded: wire.Loaded | None = None
@@ -121,6 +124,8 @@ class RunnerProcess:
                 probe_seconds=self._timing.probe,
                 linger_seconds=self._timing.linger,
                 sandbox=surroundings.sandbox,
+                shared_memory=surroundings.shared_memory,
+                access_log=surroundings.access_log,
                 cache_dir=_cache_folder(surroundings.state, launch.digest),
             )
         )
@@ -238,6 +243,7 @@ class RunnerProcess:
         match event:
             case wire.Figures():
                 self.resident_mib = event.rss_mib
+                bound_log(self._log_path)
                 self._listeners.figures(self, event)
             case wire.Result():
                 self._listeners.result(self, event)
@@ -290,8 +296,7 @@ class RunnerProcess:
 def _spawn(
     launch: Launch, inherited: Inherited, theirs: socket.socket, surroundings: Surroundings
 ) -> subprocess.Popen[bytes]:
-    surroundings.logs.mkdir(parents=True, exist_ok=True)
-    with _log_file(surroundings.logs / f"{launch.workload}.log") as log:
+    with open_log(_log_path(surroundings, launch)) as log:
         process = subprocess.Popen(
             [*surroundings.command, "--control-fd", str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
@@ -323,10 +328,8 @@ def _cache_folder(state: Path, digest: str) -> str:
     return str(folder)
 
 
-def _log_file(path: Path) -> contextlib.closing:  # type: ignore[type-arg]
-    if path.exists() and path.stat().st_size > LOG_LIMIT:
-        path.replace(path.with_suffix(".log.1"))
-    return contextlib.closing(path.open("ab"))
+def _log_path(surroundings: Surroundings, launch: Launch) -> Path:
+    return surroundings.logs / f"{launch.workload}.log"
 
 
 _PASSED_ON = (

@@ -46,6 +46,7 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
         ""  # the one folder it may write to: what an engine derives from this bundle's models; empty = none
     )
     shared_memory: bool = False  # regions in the system's shared memory may be opened, for clients that name them
+    access_log: bool = False  # a line for every request, in the runner's log
 
 
 class Serve(Struct, frozen=True, kw_only=True, tag="serve"):

@@ -87,7 +87,9 @@ def test_workloads_keep_their_own_ports_to_themselves(box):
     assert ask(own, "POST", "/v2/models/two/infer", infer())[0] == 200
     status, refused = ask(own, "POST", "/v2/models/one/infer", infer())
     assert (status, refused["code"]) == (404, "SKY-6022")
-    assert str(box.doors("c").port) in refused["error"]
+    assert str(box.doors("a").port) in refused["error"]
+    status, refused = ask(own, "POST", "/v2/models/one/versions/2.0.0/infer", infer())
+    assert (status, str(box.doors("c").port) in refused["error"]) == (404, True)
     assert ask(own, "GET", "/v2/models")[1] == {"models": ["two"]}
     own.close()
 
@@ -116,3 +118,27 @@ def test_unknown_models_and_paths_are_refused_as_anywhere(client):
     assert ask(client, "POST", "/v2/models/none/infer", infer())[0] == 404
     assert ask(client, "GET", "/v2/nothing")[0] == 404
     assert ask(client, "GET", "/v2/models/one/infer")[0] == 405
+
+
+def test_grpc_on_the_shared_address_is_answered_or_told_the_port_to_ask(box):
+    grpc = pytest.importorskip("tritonclient.grpc")
+    ports = {("one", "1.0.0"): "a", ("one", "2.0.0"): "c", ("two", "2.0.0"): "b"}
+    told = set()
+    for _ in range(40):  # whichever runner accepts
+        with grpc.InferenceServerClient(box.address) as client:
+            for (model, version), workload in ports.items():
+                given = grpc.InferInput("x", [2, 4], "FP32")
+                given.set_data_from_numpy(X["x"])
+                try:
+                    found = client.infer(model, [given], model_version=version, client_timeout=20).get_response()
+                except grpc.InferenceServerException as refused:
+                    assert refused.status() == "StatusCode.UNIMPLEMENTED"
+                    port = str(box.doors(workload).port)
+                    assert port in refused.message()
+                    told.add((port, model, version))
+                else:
+                    assert (found.model_name, found.model_version) == (model, version)
+    assert told
+    for port, model, version in told:  # and there it is
+        with grpc.InferenceServerClient(f"127.0.0.1:{port}") as client:
+            assert client.is_model_ready(model, version)

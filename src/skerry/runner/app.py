@@ -16,6 +16,7 @@ from skerry import __version__
 from skerry.effects import Clock, Entropy
 from skerry.oip.messages import ModelSignature
 from skerry.runner import results
+from skerry.runner.box import ports_elsewhere
 from skerry.runner.comparing import Comparer
 from skerry.runner.control import BlockingControl, Control
 from skerry.runner.openings import Openings
@@ -23,6 +24,7 @@ from skerry.runner.probes import Probes
 from skerry.runtime import engines, memory
 from skerry.runtime.selftest import SelfTestOutcome
 from skerry.runtime.variant import LoadedVariant
+from skerry.serve.access import AccessLog, Log
 from skerry.serve.calls import Answered, Call
 from skerry.serve.desk import Desk, Surroundings
 from skerry.serve.endpoints import Endpoints, Gauges
@@ -61,6 +63,7 @@ _EVENT_ID_BYTES: Final = 12
 _MAX_WORKERS: Final = 4
 
 _logger = logging.getLogger(__name__)
+_access = logging.getLogger("skerry.access")
 
 
 class ServingRunner:
@@ -94,13 +97,15 @@ class ServingRunner:
             slots=Slots(self._desk),
             regions=regions,
         )
+        log = Log(now=clock.monotonic, write=_access.info) if start.access_log else None
+        handle = self._endpoints.handle
         self._openings = Openings(
             start,
-            self._endpoints.handle,
+            handle if log is None else AccessLog(handle, now=log.now, write=log.write),
             now=clock.monotonic,
             linger=start.linger_seconds,
             limit=_DRAIN_SECONDS,
-            http2=Http2(self._desk, version=__version__, limit=BODY_LIMIT, regions=regions),
+            http2=Http2(self._desk, version=__version__, limit=BODY_LIMIT, regions=regions, log=log),
         )
         self._comparer = partial(
             Comparer, loaded.io.outputs, loaded.variant.tolerance, task=loaded.config.task
@@ -163,7 +168,7 @@ class ServingRunner:
                 self._results.acknowledge(command.through)
                 self._settle_results()
             case Routes():
-                self._desk.elsewhere = {route.model: route.port for route in command.routes}
+                self._desk.elsewhere = ports_elsewhere(command, own=self._start.workload)
                 self._openings.routes(command)
             case Serve():
                 self._orders.put_nowait(partial(self._serve, private=command.private))

@@ -65,6 +65,16 @@ class Table:
         return found
 
 
+def ports_elsewhere(routes: Routes, *, own: str) -> dict[tuple[str, str], int]:
+    """(model, version) and (model, "") -> port of the workload that answers for it; those of `own` are left out."""
+    found: dict[tuple[str, str], int] = {}
+    for each in sorted(routes.routes, key=lambda each: each.workload):
+        if each.workload != own:
+            found.setdefault((each.model, each.version), each.port)
+            found.setdefault((each.model, ""), each.port)
+    return found
+
+
 class Box:
     def __init__(self, own: Handler, outgoing: Outgoing, *, workload: str) -> None:
         self.table = Table(workload)

@@ -56,7 +56,7 @@ class Desk:
         self._today = around.clock.now
         self.witness = witness
         self.divert: Divert | None = None  # while a canary answers a share of the requests
-        self.elsewhere: dict[str, int] = {}  # models that other workloads of the box serve, and their ports
+        self.elsewhere: Mapping[tuple[str, str], int] = {}  # (model, version or "") -> port of the workload that serves it
         self._reading = 0  # requests that are read on a worker
         self.lanes: dict[str, Lane] = {}
         self._typical: dict[str, Typical] = {}
@@ -70,8 +70,11 @@ class Desk:
 
     def find(self, name: str, version: str = "") -> Served:
         """Raises UnknownModel, ModelElsewhere."""
-        if name in self.elsewhere and name not in self.models:
-            raise ModelElsewhere(name=name, port=self.elsewhere[name])
+        own = self.models.get(name)
+        if own is None or version not in {"", own.signature.version}:
+            port = self.elsewhere.get((name, version)) or (self.elsewhere.get((name, "")) if own is None else None)
+            if port is not None:
+                raise ModelElsewhere(name=name, port=port)
         return find(self.models, name, version)
 
     def ask(self, served: Served, call: Call, done: Done | None = None) -> None:

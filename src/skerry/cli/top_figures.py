@@ -35,10 +35,14 @@ class Counts(Struct, kw_only=True):
 
 
 class Reading(Struct, frozen=True, kw_only=True):
-    """`at` in monotonic seconds; `waiting` requests at this instant; `cpu` seconds and `rss_mib` of the process, if it can be seen."""
+    """`at` in monotonic seconds; `waiting` requests at this instant; `cpu` seconds and `rss_mib` of the process, if it can be seen.
+
+    `workload`: what the server calls it, at the address of a box; empty elsewhere.
+    """
 
     at: float
     models: dict[Key, Counts]
+    workload: str = ""
     waiting: float | None = None
     cpu: float | None = None
     rss_mib: float | None = None
@@ -99,11 +103,21 @@ def _unescaped(text: str) -> str:
     return text.replace("\\n", "\n").replace('\\"', '"').replace("\\\\", "\\")
 
 
-def from_metrics(text: str) -> tuple[dict[Key, Counts], float | None, float | None]:
-    """Counts by model, requests waiting, resident MiB; empty for a server that is not ours."""
+def workloads(text: str) -> list[str]:
+    """Those that the label `workload` names: the address of a box has several processes' metrics in one text."""
+    return sorted({labels["workload"] for _, labels, _ in samples(text) if "workload" in labels})
+
+
+def from_metrics(text: str, workload: str = "") -> tuple[dict[Key, Counts], float | None, float | None]:
+    """Counts by model, requests waiting, resident MiB, of one workload where several are told apart.
+
+    Empty for a server that is not ours.
+    """
     models: dict[Key, Counts] = {}
     waiting = resident = None
     for name, labels, value in samples(text):
+        if labels.get("workload", "") != workload:
+            continue
         if name == "skerry_requests_waiting":
             waiting = value
         elif name == "process_resident_memory_bytes":
@@ -161,7 +175,7 @@ def rows(workload: str, state: str, before: Reading | None, after: Reading) -> l
         window = _window(earlier, counts, span) if earlier and span > 0 else {}
         found.append(
             Row(
-                workload=workload,
+                workload=after.workload or workload,
                 state=state,
                 model=model,
                 version=version,

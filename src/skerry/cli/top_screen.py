@@ -48,7 +48,7 @@ def figure(value: float | None) -> str:
 def _mib(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value / _GIB:.1f}G" if value >= _GIB else f"{value:.0f}M"
+    return f"{value / _GIB:.1f} GiB" if value >= _GIB else f"{value:.0f} MiB"
 
 
 def _bad(row: Row) -> float | None:
@@ -66,8 +66,8 @@ COLUMNS: Final = (
     Column("VARIANT", 12, lambda row: _shortened(row.variant, 12), number=False),
     Column("REQ/S", 2, lambda row: figure(row.requests_per_second)),
     Column("P50 MS", 5, lambda row: figure(row.p50_ms if row.p50_ms is not None else row.mean_ms)),
-    Column("P95", 3, lambda row: figure(row.p95_ms)),
-    Column("P99", 8, lambda row: figure(row.p99_ms)),
+    Column("P95 MS", 3, lambda row: figure(row.p95_ms)),
+    Column("P99 MS", 8, lambda row: figure(row.p99_ms)),
     Column("QUEUE MS", 9, lambda row: figure(row.queue_ms)),
     Column("WAITING", 11, lambda row: figure(row.waiting)),
     Column("BATCH", 11, lambda row: figure(row.batch)),

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from skerry.agent import main as agent
 from skerry.cli.benching import processes
-from skerry.cli.top_figures import Reading, Row, from_metrics, from_statistics, rows
+from skerry.cli.top_figures import Reading, Row, from_metrics, from_statistics, rows, workloads
 from skerry.client import address as addresses
 from skerry.client.address import Address, Scheme
 from skerry.effects import Clock
@@ -80,7 +80,7 @@ class Watch:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._last: dict[tuple[str, str], Reading] = {}
+        self._last: dict[tuple[str, str], dict[str, Reading]] = {}  # by the workload a box names
         self._pids: dict[str, tuple[int | None, float]] = {}  # and when it was looked for
 
     def look(self, places: Iterable[Place]) -> list[Row]:
@@ -102,19 +102,30 @@ class Watch:
             return [idle]
         key = (place.workload, place.url)
         try:
-            reading = self._read(place.url)
+            readings = self._read(place.url)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._last.pop(key, None)
             self._pids.pop(place.url, None)
             state = "no answer" if place.state == "serving" else place.state
             return [_with(idle, state=state, problem=str(error) or type(error).__name__)]
-        before, self._last[key] = self._last.get(key), reading
-        return rows(place.workload, place.state, before, reading) or [idle]
+        before = self._last.get(key, {})
+        self._last[key] = {reading.workload: reading for reading in readings}
+        found = [rows(place.workload, place.state, before.get(each.workload), each) for each in readings]
+        return [row for several in found for row in several] or [idle]
 
-    def _read(self, url: str) -> Reading:
-        """Raises OSError, HTTPException, ValueError."""
+    def _read(self, url: str) -> list[Reading]:
+        """One, or at the address of a box one for each workload. Raises OSError, HTTPException, ValueError."""
         address = addresses.parse(url)
         status, text = get(address, "/metrics")
+        named = workloads(text) if status == _OK else []
+        return [self._of_box(text, workload) for workload in named] or [self._of_server(url, address, status, text)]
+
+    def _of_box(self, text: str, workload: str) -> Reading:
+        """Who listens at the address is one of several processes: its CPU time says nothing of the others."""
+        models, waiting, resident = from_metrics(text, workload)
+        return Reading(at=self._clock.monotonic(), models=models, workload=workload, waiting=waiting, rss_mib=resident)
+
+    def _of_server(self, url: str, address: Address, status: int, text: str) -> Reading:
         models, waiting, resident = from_metrics(text) if status == _OK else ({}, None, None)
         if not models:
             models = from_statistics(_object(address, "/v2/models/stats"))

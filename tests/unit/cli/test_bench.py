@@ -190,6 +190,15 @@ def test_the_processes_of_a_socket_are_found(tmp_path):
     assert processes.unix_listener(path) is None
 
 
+def test_a_socket_that_got_its_name_after_it_was_bound_is_found(tmp_path):
+    with socket.socket(socket.AF_UNIX) as unix:
+        fresh = tmp_path / ".eye.sock.new"  # as an agent does
+        unix.bind(str(fresh))
+        unix.listen()
+        path = fresh.rename(tmp_path / "eye.sock")
+        assert processes.unix_listener(str(path)) == os.getpid()
+
+
 def test_this_process_costs_something():
     pids = processes.tree(os.getpid())
     assert os.getpid() in pids

@@ -6,7 +6,17 @@ import time
 
 import pytest
 
-from skerry.cli.top_figures import Counts, Reading, Row, from_metrics, from_statistics, percentile, rows, samples
+from skerry.cli.top_figures import (
+    Counts,
+    Reading,
+    Row,
+    from_metrics,
+    from_statistics,
+    percentile,
+    rows,
+    samples,
+    workloads,
+)
 from skerry.cli.top_screen import COLUMNS, figure, screen, table
 from skerry.cli.top_sources import Watch, of_urls
 from skerry.errors import CallInvalid
@@ -44,6 +54,18 @@ def test_metrics_are_counted_by_model():
     models, waiting, resident = from_metrics(METRICS)
     assert (waiting, resident) == (4, 1.0)
     assert models == {KEY: counts(requests=100, errors=5, seconds=0.5, latency={0.001: 90.0, math.inf: 100.0})}
+
+
+def test_workloads_behind_one_address_are_told_apart():
+    box = METRICS.replace("{", '{workload="a",').replace("_waiting 4", '_waiting{workload="a"} 4')
+    box += 'skerry_inference_requests_total{workload="b",model="digits",version="1.0.0",variant="fp32"} 7\n'
+    box += 'process_resident_memory_bytes{workload="b"} 2097152\n'
+    assert workloads(box) == ["a", "b"]
+    assert from_metrics(box, "a")[0][KEY].requests == 100
+    assert from_metrics(box, "a")[1] == 4
+    assert from_metrics(box, "b") == ({KEY: counts(requests=7)}, None, 2.0)
+    (row,) = rows("127.0.0.1:80", "serving", None, reading(1.0, {KEY: counts()}, workload="b"))
+    assert row.workload == "b"
 
 
 def test_what_our_server_writes_is_understood():

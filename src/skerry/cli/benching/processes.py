@@ -117,9 +117,11 @@ def listener_of(port: int) -> int | None:
 
 
 def unix_listener(path: str) -> int | None:
-    """The same for a unix socket."""
-    lines = [line.split() for line in _read(_PROC / "net" / "unix").splitlines()[1:]]
-    return _holder({fields[6] for fields in lines if fields[7:] == [path]})
+    """The same for a unix socket. The kernel knows it by the name it was bound to: an agent renames it afterwards."""
+    place = Path(path).absolute()
+    names = {path, str(place), str(place.with_name(f".{place.name}.new"))}
+    lines = [line.split(maxsplit=7) for line in _read(_PROC / "net" / "unix").splitlines()[1:]]
+    return _holder({fields[6] for fields in lines if names.intersection(fields[7:])})
 
 
 def _holder(inodes: set[str]) -> int | None:

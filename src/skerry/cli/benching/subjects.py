@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Self, cast
 from urllib.parse import urlsplit, urlunsplit
@@ -28,11 +30,13 @@ from skerry.cli.benching.inputs import Inputs
 from skerry.cli.benching.load import Dial, Load, Order, Reply, Run, Share, Timing
 from skerry.cli.benching.private import PrivateRunner, Setting
 from skerry.cli.samples import make_up_inputs
+from skerry.cli.top_figures import workloads
+from skerry.cli.top_sources import get
 from skerry.client import Client
 from skerry.client import address as addresses
-from skerry.client.address import Scheme
+from skerry.client.address import Address, Scheme
 from skerry.client.request import Options, Requests
-from skerry.errors import BenchFailed, InputMissing
+from skerry.errors import BenchFailed, InputMissing, UsageError
 from skerry.runtime import bundle_dir, engines
 from skerry.runtime.model import chosen_here
 from skerry.runtime.selftest import encode_samples, record
@@ -146,6 +150,9 @@ def open_subject(target: str, settings: Settings, folder: Path, *, model: str = 
     if is_url(target):
         return _running(target, settings, model)
     bundle, config = _bundle(Path(target), folder)
+    there = [variant.name for variant in config.variants]
+    if settings.variant and settings.variant not in there:
+        raise UsageError(detail=f"{config.name} has no variant {settings.variant}; it has {', '.join(there)}")
     chosen = bundle_dir.find_variant(config, settings.variant or chosen_here(config))
     settings = replace(settings, variant=chosen.name)
     name = f"{config.name}:{config.version} {settings.words()}"
@@ -296,7 +303,18 @@ def _split(url: str) -> tuple[str, str]:
 def _only(models: list[str]) -> str:
     if len(models) == 1:
         return models[0]
-    raise BenchFailed(problem=f"the server has the models {', '.join(models) or 'none'}; choose one with --model")
+    if not models:
+        raise BenchFailed(problem="the server has no model")
+    raise UsageError(detail=f"the server has the models {', '.join(models)}; choose one with --model")
+
+
+def _of_many(address: Address) -> bool:
+    """Whether this is the address of a box: then the process that listens need not be the one that answers."""
+    try:
+        status, text = get(address, "/metrics")
+    except (OSError, HTTPException):
+        return False
+    return status == HTTPStatus.OK and bool(workloads(text))
 
 
 def _whose(url: str) -> tuple[int | None, str]:
@@ -308,4 +326,6 @@ def _whose(url: str) -> tuple[int | None, str]:
         found = processes.listener_of(address.port)
     else:
         return None, "the server is on another machine"
-    return found, "" if found else "the server belongs to another user"
+    if found and _of_many(address):
+        return None, "several processes share this address; a workload's own address tells"
+    return found, "" if found else "no process of yours was seen to listen there"

@@ -54,8 +54,8 @@ def signature():
 def read(body, header_length, model):
     try:
         request = requests.decode(body, header_length, model)
-    except InferenceRequestInvalid as error:
-        return str(error)
+    except InferenceRequestInvalid:
+        return "refused"  # what is wrong in two ways may be told either of them
     inputs = {name: (array.shape, array.tobytes()) for name, array in request.inputs.items()}
     return (inputs, request.wanted.outputs, request.id, request.timeout, request.priority)
 

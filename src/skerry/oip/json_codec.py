@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
-from msgspec import DecodeError, Raw
+from msgspec import DecodeError, Raw, ValidationError
 from msgspec.json import Decoder, Encoder
 
 from skerry.errors import InferenceRequestInvalid
@@ -50,8 +51,10 @@ def decode_tensor(name: str, datatype: str, shape: tuple[int, ...], data: Raw | 
     if datatype != "BYTES":
         _check_count(name, view, math.prod(shape), shape)
     try:
-        values = _decoder(_ELEMENT.get(datatype, int), depth).decode(view)
-        array = _array(values, datatype)
+        if datatype in _ELEMENT:
+            array = _array(_decoder(_ELEMENT[datatype], depth).decode(view), datatype)
+        else:
+            array = _integers(view, datatype, depth)
     except (DecodeError, UnicodeError, ValueError, OverflowError, RecursionError) as error:
         raise InferenceRequestInvalid(problem=f"input {name}: data does not fit {datatype}: {error}") from error
     return _shaped(name, array, shape, nested=depth > 1)
@@ -61,6 +64,20 @@ def _check_count(name: str, data: memoryview, count: int, shape: tuple[int, ...]
     """More values than `shape` has are refused before each of them becomes an object of 24 bytes and more."""
     if count and (values := bytes(data).count(b",") + 1) > count:
         raise InferenceRequestInvalid(problem=f"input {name}: {values} values do not fit shape {list(shape)}")
+
+
+def _integers(data: memoryview, datatype: str, depth: int) -> Array:
+    """JSON has one kind of number: 225.0 and 2.25e2 are 225. Read exactly, for above 2^53 a float would be its neighbour too."""
+    try:
+        return np.array(_decoder(int, depth).decode(data), NUMPY[datatype])
+    except ValidationError:
+        _decoder(float, depth).decode(
+            data
+        )  # strings are decimals too, but no numbers; and no float has a million digits
+        exact = np.array(_decoder(Decimal, depth).decode(data), dtype=object)
+        if any(value != int(value) for value in exact.flat):
+            raise
+        return np.array([int(value) for value in exact.flat], NUMPY[datatype]).reshape(exact.shape)
 
 
 def _array(values: list[Any], datatype: str) -> Array:

@@ -139,7 +139,7 @@ DATATYPES_REFUSED = {
     "negative for UINT8": ("u8", "UINT8", [-1, 0]),
     "out of range for UINT64": ("u64", "UINT64", [2**64, 0]),
     "fraction for INT64": ("i64", "INT64", [2.5, 0]),
-    "float that is whole for INT64": ("i64", "INT64", [2.0, 0]),
+    "whole number out of range in the form of a fraction": ("u8", "UINT8", [256.0, 0]),
     "true for INT64": ("i64", "INT64", [True, 0]),
     "number for BOOL": ("bool", "BOOL", [0, 1]),
     "number for BYTES": ("s", "BYTES", [0, 1]),
@@ -471,3 +471,21 @@ def test_an_answer_is_compressed_when_asked_and_worth_it(rig, accepted, rows, ex
     head = int(answer.headers["inference-header-content-length"])
     assert json.loads(plain[:head])["model_name"] == "m"
     assert plain[head:].startswith(affine_answer(data).tobytes())
+
+
+@pytest.mark.parametrize("data", [[225.0, 1e2], [[225.0, 100]], [2.25e2, 100]])
+def test_a_whole_number_is_one_however_it_is_written(rig, data):
+    answer = rig.infer({"inputs": [tensor(data, shape=[1, 2], datatype="UINT8")]}, path="/v2/models/u8/infer")
+    assert answer.json["outputs"][0]["data"] == [225, 100]
+
+
+def test_a_large_whole_number_is_not_its_neighbour(rig):
+    data = b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"INT64","data":[9007199254740993.0,6.7e16]}]}'
+    answer = rig.infer(data, path="/v2/models/i64/infer")
+    assert answer.json["outputs"][0]["data"] == [9007199254740993, 67000000000000000]
+
+
+@pytest.mark.parametrize("value", ["1e400", "1e308", "0.5", '"1"', "1e19", "-1.5e300", "NaN"])
+def test_numbers_that_are_no_int64(rig, value):
+    data = b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"INT64","data":[1.0,%s]}]}' % value.encode()
+    assert rig.infer(data, path="/v2/models/i64/infer").status == 400

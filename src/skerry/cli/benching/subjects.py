@@ -12,10 +12,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from http import HTTPStatus
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import IO, Self, cast
+from typing import IO, Final, Self, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -30,8 +29,6 @@ from skerry.cli.benching.inputs import Inputs
 from skerry.cli.benching.load import Dial, Load, Order, Reply, Run, Share, Timing
 from skerry.cli.benching.private import PrivateRunner, Setting
 from skerry.cli.samples import make_up_inputs
-from skerry.cli.top_figures import workloads
-from skerry.cli.top_sources import get
 from skerry.client import Client
 from skerry.client import address as addresses
 from skerry.client.address import Address, Scheme
@@ -40,6 +37,9 @@ from skerry.errors import BenchFailed, InputMissing, UsageError
 from skerry.runtime import bundle_dir, engines
 from skerry.runtime.model import chosen_here
 from skerry.runtime.selftest import encode_samples, record
+
+_PATIENCE_SECONDS: Final = 2.0
+_METRICS_LIMIT: Final = 4 << 20
 
 
 class Via(StrEnum):
@@ -310,11 +310,16 @@ def _only(models: list[str]) -> str:
 
 def _of_many(address: Address) -> bool:
     """Whether this is the address of a box: then the process that listens need not be the one that answers."""
+    if address.scheme is not Scheme.HTTP:
+        return False
+    connection = HTTPConnection(address.host, address.port, timeout=_PATIENCE_SECONDS)
     try:
-        status, text = get(address, "/metrics")
+        connection.request("GET", "/metrics")
+        return b'workload="' in connection.getresponse().read(_METRICS_LIMIT)
     except (OSError, HTTPException):
         return False
-    return status == HTTPStatus.OK and bool(workloads(text))
+    finally:
+        connection.close()
 
 
 def _whose(url: str) -> tuple[int | None, str]:

@@ -88,6 +88,7 @@ from skerry.errors.road import (
 )
 from skerry.errors.root import SkerryError
 from skerry.errors.serve import (
+    ClientGone,
     CodingUnsupported,
     DeadlineExceeded,
     ExpectationUnmet,
@@ -155,6 +156,7 @@ __all__ = [
     "CatalogueRefused",
     "CeremonyError",
     "ChainBroken",
+    "ClientGone",
     "CodingUnsupported",
     "CommandFailed",
     "ConfigError",

@@ -115,6 +115,11 @@ class CodingUnsupported(ServeError):
     template = "the only transfer coding is chunked"
 
 
+class ClientGone(ServeError):
+    code = "SKY-6023"
+    template = "the client had gone before the request's turn came"
+
+
 class ModelElsewhere(ServeError):
     code = "SKY-6022"
     template = "model {name} is another workload's: ask on port {port}, or by HTTP on the address of the box"

@@ -25,6 +25,7 @@ class Call(Struct, kw_only=True, gc=False):
     deadline: float = 0.0  # monotonic seconds, 0 = none; the request's own timeout can only shorten it
     counted: bool = True  # False for what no client asked
     pinned: bool = False  # only the version it was brought to may answer it: it names that one, say
+    gone: bool = False  # nobody waits for the answer any more: set by the transport, on the loop's thread, read on any
     not_finite: int = 0  # values JSON cannot carry and `encode` wrote as null
     done: Done | None = None
 

@@ -24,6 +24,7 @@ STATUS: Final[dict[type[errors.SkerryError], HTTPStatus]] = {
     errors.RunnerLost: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ModelDown: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ModelElsewhere: HTTPStatus.NOT_FOUND,
+    errors.ClientGone: HTTPStatus.REQUEST_TIMEOUT,  # said to nobody: it is the client's doing, and counted so
     errors.MessageInvalid: HTTPStatus.BAD_REQUEST,
     errors.HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.TooSlow: HTTPStatus.REQUEST_TIMEOUT,

@@ -34,6 +34,7 @@ class Server:
         self.gate.set()
         self.pool = ThreadPoolExecutor(4)
         self.apart = 0
+        self.gone = False
         self.over_loop = 0
         self.asked = asyncio.Event()
         self.sent = asyncio.Event()
@@ -43,7 +44,7 @@ class Server:
 
     def handle(self, request, reply):
         loop = asyncio.get_running_loop()
-        way = request.apart()
+        way = request.apart(self)
         self.asked.set()
 
         def work():

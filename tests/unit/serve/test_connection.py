@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import gc
+import gzip
 import json
 import tracemalloc
 import weakref
+from types import SimpleNamespace
 
 import pytest
 
@@ -415,3 +417,42 @@ def test_draining_answers_a_whole_pipeline():
     rig.pool.release()
     answers = rig.take()
     assert [answer.headers.get("connection") for answer in answers] == [None, "close"]
+
+
+# --- a client that has gone ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content_Encoding": "gzip"}], ids=["queued", "to be read"])
+def test_the_request_of_a_client_that_has_gone_is_not_run(headers):
+    rig = Rig(cost=1.0, hold=True)
+    ran = []
+    engine = rig.served["m"].engine
+    rig.served["m"].engine = SimpleNamespace(run=lambda inputs: ran.append(1) or engine.run(inputs))
+    body = gzip.compress(BODY) if headers else BODY
+    first = rig.connection
+    rig.send(post("/v2/models/m/infer", body, **headers))
+    rig.connect()
+    rig.send(post("/v2/models/m/infer", body, **headers))
+    first.connection_lost(ConnectionResetError())
+    while rig.pool.jobs:
+        rig.pool.release()
+    assert statuses(rig.take()) == [200]
+    assert ran == [1]
+    counters = rig.served["m"].counters
+    assert (counters.answered, counters.refused, counters.failed) == (1, {"SKY-6023": 1}, {})
+    assert rig.held == 0
+
+
+def test_a_lost_connection_leaves_nothing_for_the_garbage_collector_while_its_request_waits():
+    rig = Rig(cost=1.0, hold=True)
+    rig.send(INFER)
+    connection = weakref.ref(rig.connection)
+    gc.disable()
+    try:
+        rig.connection.connection_lost(None)
+        rig.connection = None
+        assert connection() is not None  # the request has it
+        rig.pool.release()
+        assert connection() is None
+    finally:
+        gc.enable()

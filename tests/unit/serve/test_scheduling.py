@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from contracts.engine.models import affine, affine_answer, build, identity
-from skerry.errors import DeadlineExceeded, InferenceFailed, Overloaded
+from skerry.errors import ClientGone, DeadlineExceeded, InferenceFailed, Overloaded
 from skerry.oip.messages import InferRequest, Selection
 from skerry.runtime.costs import BATCH, Costs, measure
 from skerry.runtime.engine import Engine
@@ -54,6 +54,10 @@ class Ask(Call, kw_only=True):
     x: np.ndarray
     timeout: float = 0.0
     priority: int = 0
+    hand: Callable[[object], None] = lambda _: None
+
+    def hand_over(self, answer):
+        self.hand(answer)
 
     def decode(self, model):
         return InferRequest(
@@ -100,6 +104,7 @@ class World:
     def ask(self, name, x, **options):
         call = Ask(received=self.clock.monotonic(), x=np.asarray(x, np.float32), **options)
         self.desk.ask(self.served, call, lambda outcome: self.outcomes.setdefault(name, outcome))
+        return call
 
     def turn(self):
         turns, self.turns[:] = list(self.turns), []
@@ -420,3 +425,132 @@ def test_a_lane_without_tickets_runs_nothing():
     world = World(CHEAP)
     assert isinstance(world.desk.lanes["m"], InlineLane)
     assert run(world.served, [], world.clock.monotonic) == []
+
+
+# --- who waits in vain, and who for ever ---------------------------------------------------------------------------------
+
+
+def order_of(world):
+    """What will have been run, by the first value of each request."""
+    order = []
+    run_it = world.runner
+
+    def noted(inputs):
+        order.append(int(inputs["x"][0, 0]))
+        return run_it(inputs)
+
+    world.runner = noted
+    return order
+
+
+@pytest.mark.parametrize("costs", [SLOW, Costs(one=0.02)], ids=["batched", "alone"])
+def test_what_nobody_waits_for_any_more_is_not_run(costs):
+    world = World(costs)
+    order = order_of(world)
+    calls = {n: world.ask(n, rows(1, n)) for n in range(4)}
+    for n in (1, 3):
+        calls[n].gone = True
+    while world.pool.jobs:
+        world.pool.release()
+    assert sum(world.sizes) == 2
+    assert order == [0, 2]
+    assert [world.outcomes[n].error.code for n in (1, 3)] == [ClientGone.code] * 2
+    counters = world.served.counters
+    assert (counters.refused, counters.failed) == ({ClientGone.code: 2}, {})
+
+
+def test_what_nobody_waits_for_any_more_is_not_run_on_the_loop():
+    world = World(CHEAP)
+    calls = [world.ask(n, rows(1, n)) for n in range(3)]
+    calls[0].gone = calls[2].gone = True
+    world.turn()
+    assert world.sizes == [1]
+    assert isinstance(world.outcomes[1], Answered)
+
+
+def test_what_nobody_waits_for_any_more_is_not_read():
+    world = World(CHEAP)
+    call = world.ask("long", rows(1), size=1_000_000)
+    call.gone = True
+    world.pool.release()
+    assert world.outcomes["long"].error.code == ClientGone.code
+    assert not world.sizes
+    assert not world.desk.waiting
+
+
+def test_who_has_gone_makes_room_in_a_full_queue():
+    world = World(Costs(one=0.02), queue=2)
+    calls = [world.ask(n, rows(1)) for n in range(3)]
+    calls[1].gone = True
+    world.ask("new", rows(1))
+    assert world.outcomes[1].error.code == ClientGone.code
+    assert "new" not in world.outcomes
+    world.ask("one too many", rows(1))
+    assert world.outcomes["one too many"].error.code == Overloaded.code
+
+
+def test_what_waits_for_the_loop_is_bounded():
+    world = World(CHEAP, queue=2)
+    for n in range(40):
+        world.ask(n, rows(1))
+    assert [name for name, outcome in world.outcomes.items() if isinstance(outcome, Refused)] == list(range(32, 40))
+    assert {outcome.error.code for outcome in world.outcomes.values()} == {Overloaded.code}
+    world.turn()
+    assert len(world.outcomes) == 40
+    assert world.served.counters.failed == {Overloaded.code: 8}
+
+
+def test_an_urgent_client_delays_the_others_but_not_for_ever():
+    world = World(Costs(one=0.02))
+    order = order_of(world)
+    world.ask("first", rows(1, 100), priority=1)
+    world.ask("patient", rows(1, 200))
+    for n in range(20):
+        world.ask(n, rows(1, n), priority=1)
+        world.pool.release()
+    assert order.index(200) == 7
+
+
+def test_an_urgent_client_does_not_keep_the_loop_to_itself():
+    world = World(Costs(one=0.0002))
+    order = order_of(world)
+    run_it = world.runner
+
+    def long(inputs):
+        world.clock.advance(0.01)  # one of these is a turn
+        return run_it(inputs)
+
+    world.runner = long
+    world.ask("patient", rows(1, 200))
+    for n in range(4):
+        world.clock.advance(0.001)
+        world.ask(("urgent", n), rows(1, n), priority=1)
+        world.ask(("more", n), rows(1, n), priority=1)
+        world.turn()
+    assert 200 in order
+    assert order[0] == 0
+
+
+def test_whoever_names_a_priority_goes_before_who_names_none():
+    world = World(Costs(one=0.02))
+    order = order_of(world)
+    for name, priority in ((0, 0), (1, 0), (2, 1 << 32), (3, 70_000)):
+        world.ask(name, rows(1, name), priority=priority)
+    while world.pool.jobs:
+        world.pool.release()
+    assert order == [0, 3, 2, 1]
+
+
+def test_an_answer_that_cannot_be_handed_over_goes_over_the_loop(caplog):
+    world = World(SLOW)
+
+    def broken(answer):
+        raise RuntimeError("no way")
+
+    for n in range(3):
+        world.ask(n, rows(1), hand=broken)
+    while world.pool.jobs:
+        world.pool.release()
+    assert all(isinstance(outcome, Answered) for outcome in world.outcomes.values())
+    assert len(world.outcomes) == 3
+    assert "was not handed over" in caplog.text

@@ -9,6 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from skerry.errors import Overloaded, SkerryError
+from skerry.serve.calls import Call
 from skerry.serve.grpc.status import GrpcStatus, status_of
 
 _MILLISECONDS = 1000
@@ -37,8 +38,8 @@ class Failure(Struct, frozen=True, kw_only=True):
 Reply = Callable[[Payload | Failure], None]
 """Called once per call, on the loop's thread, now or later."""
 
-Method = Callable[[Incoming, Reply], None]
-"""Answers through its reply; never raises for what a client sent."""
+Method = Callable[[Incoming, Reply], Call | None]
+"""Answers through its reply; never raises for what a client sent. What it gives back is told when its client has gone."""
 
 
 class Service(Protocol):

@@ -13,6 +13,7 @@ from skerry.oip.grpc import requests, wire
 from skerry.oip.grpc.descriptors import Message
 from skerry.oip.messages import EXTENSIONS
 from skerry.serve import documents
+from skerry.serve.calls import Call
 from skerry.serve.desk import Desk
 from skerry.serve.grpc import regions as region_calls
 from skerry.serve.grpc.call import InferCall
@@ -86,13 +87,14 @@ class GrpcService:
 
     # --- infer
 
-    def _infer(self, incoming: Incoming, reply: Reply) -> None:
+    def _infer(self, incoming: Incoming, reply: Reply) -> Call | None:
         try:
             served, call = self._packed(incoming, reply) if incoming.encoding else self._plain(incoming, reply)
         except SkerryError as error:
             reply(failure(error))
-            return
+            return None
         self._desk.ask(served, call)
+        return call
 
     def _plain(self, incoming: Incoming, reply: Reply) -> tuple[Served, InferCall]:
         parts = wire.split(incoming.message)

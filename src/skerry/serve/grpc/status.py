@@ -40,6 +40,7 @@ STATUS: Final[dict[type[errors.SkerryError], GrpcStatus]] = {
     errors.RunnerLost: GrpcStatus.UNAVAILABLE,
     errors.ModelDown: GrpcStatus.UNAVAILABLE,
     errors.ModelElsewhere: GrpcStatus.UNIMPLEMENTED,
+    errors.ClientGone: GrpcStatus.CANCELLED,
 }
 
 

@@ -9,6 +9,7 @@ from enum import Enum, auto
 from typing import Final
 
 from skerry.errors import InferenceRequestInvalid, RequestTooLarge
+from skerry.serve.calls import Call
 from skerry.serve.grpc.exchange import Method, Payload
 from skerry.serve.grpc.headers import Ask
 
@@ -31,6 +32,7 @@ class Stream:
         "_parts",
         "ask",
         "body",
+        "call",
         "half",
         "id",
         "method",
@@ -47,6 +49,7 @@ class Stream:
         self.window = window
         self.since = since
         self.method: Method  # known once the path is
+        self.call: Call | None = None  # that the service has
         self.state = State.RECEIVING
         self.body: bytes | bytearray = b""
         self.received = 0  # bytes of DATA, padding included

@@ -107,10 +107,12 @@ class Streams:
         self._held += size
         self._server.held += size
         timeout = ask.timeout
-        method(
+        call = method(
             Incoming(message=message, received=now, deadline=0.0 if timeout is None else now + timeout),
             partial(self._answer, stream),
         )
+        if stream.state is State.ASKED and number in self.open:  # not answered yet
+            stream.call = call
 
     # --- receiving
 
@@ -158,9 +160,12 @@ class Streams:
     def _ask(self, stream: Stream, message: bytes | bytearray, encoding: str, now: float) -> None:
         stream.state = State.ASKED
         incoming = Incoming(message=message, received=now, deadline=stream.deadline, encoding=encoding)
-        stream.method(incoming, partial(self._answer, stream))
+        call = stream.method(incoming, partial(self._answer, stream))
+        if stream.state is State.ASKED and stream.id in self.open:  # not answered yet
+            stream.call = call
 
     def _answer(self, stream: Stream, answer: Payload | Failure) -> None:
+        stream.call = None  # which refers back to here
         if self._over:
             return
         if stream.state is State.GONE:
@@ -225,6 +230,7 @@ class Streams:
         self.sender.forget(stream)
         if stream.state is State.ASKED:
             self.gone += 1
+            _tell(stream)
         else:
             self._release(stream)
         stream.state = State.GONE
@@ -249,6 +255,8 @@ class Streams:
         self._over = True
         self._settled = _nobody_waits  # it refers back to the connection
         self._hold(-self._held)
+        for stream in self.open.values():
+            _tell(stream)
         self.open.clear()
         self.sender.sending.clear()
 
@@ -271,6 +279,12 @@ def _as_announced(stream: Stream, size: int) -> bool:
     """Whether `size` bytes of DATA so far agree with the stream's content-length."""
     length = stream.ask.length
     return length is None or (size == length if stream.half else size <= length)
+
+
+def _tell(stream: Stream) -> None:
+    """The one who has the call: its client has gone."""
+    if stream.call is not None:
+        stream.call.gone = True
 
 
 def _nobody_waits() -> None:

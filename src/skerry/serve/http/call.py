@@ -21,6 +21,7 @@ from skerry.serve.http.message import (
     QuickResponse,
     Reply,
     Sent,
+    Waits,
     Way,
     head_of,
     in_binary,
@@ -30,6 +31,7 @@ from skerry.serve.http.message import (
 _MAX_DIGITS: Final = 15  # no body has 10^15 bytes
 _MILLISECONDS: Final = 1e-3
 _REMEMBERED: Final = 1024
+_MAX_REMEMBERED: Final = 2048  # bytes of one: an id of the client's is in it
 
 BODY_LIMIT: Final = 64 * 1024 * 1024
 
@@ -50,7 +52,7 @@ class HttpCall(Call, kw_only=True, gc=False):
     wishes: Wishes
     reply: Reply
     limit: int = BODY_LIMIT
-    ways: Callable[[], Way | None] | None = None
+    ways: Callable[[Waits], Way | None] | None = None
     way: Way | None = None  # of a worker
     sent: Sent | None = None
 
@@ -83,7 +85,7 @@ class HttpCall(Call, kw_only=True, gc=False):
 
     def aside(self) -> None:
         if self.ways is not None:
-            self.way = self.ways()
+            self.way = self.ways(self)
 
     def hand_over(self, answer: object) -> None:
         if self.way is not None and isinstance(answer, HttpResponse | QuickResponse):
@@ -110,9 +112,10 @@ def _start(json: bytes, tensors: list[bytes]) -> bytes:
         response = HttpResponse(content_type=BINARY, headers=in_binary(json))
         length = len(json) + sum(map(len, tensors))
         start = head_of(response, connection="", length=length) + json
-        if len(_starts) >= _REMEMBERED:
-            _starts.clear()
-        _starts[json] = start
+        if len(json) <= _MAX_REMEMBERED:
+            if len(_starts) >= _REMEMBERED:
+                _starts.clear()
+            _starts[json] = start
     return start
 
 

@@ -17,7 +17,16 @@ from typing import Any, Final, Protocol, cast
 
 from skerry.serve.http import framing
 from skerry.serve.http.apart import Apart
-from skerry.serve.http.message import HttpRequest, HttpResponse, QuickResponse, Reply, Sent, Switching, head_of
+from skerry.serve.http.message import (
+    HttpRequest,
+    HttpResponse,
+    QuickResponse,
+    Reply,
+    Sent,
+    Switching,
+    Waits,
+    head_of,
+)
 from skerry.serve.http.receiving import Books, Receiver
 from skerry.serve.ledger import NOWHERE, Line
 
@@ -73,6 +82,7 @@ class Connection(asyncio.Protocol):
         self._receiver = Receiver(host)
         self._waiting = self._receiver.waiting
         self._current: HttpRequest | None = None  # being answered
+        self._asked: Waits | None = None  # by a worker
         self._pumping = False
         self._draining = False
         self._finished = False  # what still comes in is thrown away
@@ -179,6 +189,9 @@ class Connection(asyncio.Protocol):
         self._line.left()  # no effect when it has ended
         self._transport = None
         self._let_go()
+        if self._asked is not None:
+            self._asked.gone = True
+            self._asked = None
         self._finished = True
         self._current = None
         self._receiver.close()
@@ -247,10 +260,17 @@ class Connection(asyncio.Protocol):
             self._pumping = False
         self._settle()
 
-    def apart(self) -> Apart | None:
-        """A worker's own way to write the answer to the request that is being answered; None when it must not."""
+    def apart(self, asked: Waits) -> Apart | None:
+        """A worker's own way to write the answer to the request that is being answered; None when it must not.
+
+        `asked` is told when the connection is lost; while a client may only have closed its own side, it is answered.
+        """
         request, transport = self._current, self._transport
-        if request is None or transport is None or transport.get_write_buffer_size():
+        if request is None:
+            asked.gone = True
+            return None
+        self._asked = asked
+        if transport is None or transport.get_write_buffer_size():
             return None
         ordinary = request.head.keep_alive and not request.head.old and request.head.method != "HEAD"
         if not ordinary or not self.undisturbed:
@@ -285,7 +305,7 @@ class Connection(asyncio.Protocol):
         if request is not self._current:
             self._let_go()
             return  # the client has gone
-        self._current = None
+        self._current = self._asked = None
         self._receiver.hold(-len(request.body))
         if isinstance(response, Switching):
             refused = self._switched(response)

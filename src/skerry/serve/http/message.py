@@ -48,13 +48,19 @@ class Way(Protocol):
         """On the worker's thread, once. None when the answer has to go over the loop, and nothing was written."""
 
 
+class Waits(Protocol):
+    """What waits for a worker, and is told when nobody waits for it any more."""
+
+    gone: bool
+
+
 class HttpRequest(Struct, kw_only=True, gc=False):
     """`received` in monotonic seconds. `apart` gives a worker its own way to answer, where there is one."""
 
     head: Head
     body: bytes = b""
     received: float = 0.0
-    apart: Callable[[], Way | None] | None = None
+    apart: Callable[[Waits], Way | None] | None = None
 
 
 class HttpResponse(Struct, frozen=True, kw_only=True, gc=False):

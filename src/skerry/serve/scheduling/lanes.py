@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,17 @@ from itertools import count
 from typing import Final, Protocol
 
 from skerry.errors import Overloaded
-from skerry.serve.calls import Answered, Call, Outcome
+from skerry.serve.calls import Answered, Call, Outcome, Refused
 from skerry.serve.scheduling.placing import Placement
-from skerry.serve.scheduling.tickets import Monotonic, Result, Ticket, groups, run, run_one
+from skerry.serve.scheduling.tickets import Monotonic, Result, Ticket, groups, in_vain, run, run_one
 from skerry.serve.served import Served
 
+_logger = logging.getLogger(__name__)
+
 _TURN_SECONDS: Final = 0.003  # what a turn of the loop may spend in engines before it looks at its sockets again
-_ORDINARY: Final = 1 << 16  # the priority of a request that names none: behind those that do
+_ORDINARY: Final = 1 << 33  # the priority of a request that names none: behind those that do
+_URGENT: Final = 0  # before every priority a request can name
+_SHARE: Final = 8  # every so many runs the one that has waited longest goes first, whatever its priority
 _SOONEST: Final = 1
 _LATEST: Final = 60
 
@@ -50,16 +55,19 @@ class Lane(Protocol):
 class InlineLane:
     """All requests that can be read in one turn of the loop are run at its end, joined where that pays (no timer).
 
-    Bounded by the connections of the server, each of which has one request here at a time.
+    At most `limit` wait: a connection of HTTP/1.1 has one request here at a time, but one of gRPC as many as it has streams.
+    A turn that is cut short begins the next one with who has waited longest, so that priorities delay others, but not for ever.
     """
 
-    def __init__(self, served: Served, placement: Placement, turn: Turn, settle: Settle) -> None:
+    def __init__(self, served: Served, placement: Placement, turn: Turn, settle: Settle, *, limit: int) -> None:
         self.placement = placement
         self._served = served
         self._turn = turn
         self._now = turn.now
         self._settle = settle
+        self._limit = limit
         self._tickets: list[Ticket] = []
+        self._left = False  # some of them by the turn before
 
     @property
     def waiting(self) -> int:
@@ -72,6 +80,8 @@ class InlineLane:
             served.counters.runs += 1
             self._settle(served, ticket.call, run_one(served, ticket, self._now))
             return
+        if len(tickets) >= self._limit:
+            raise Overloaded(retry_after=_SOONEST)
         tickets.append(ticket)
         if len(tickets) == 1:
             self._turn.soon(self._flush)
@@ -83,17 +93,20 @@ class InlineLane:
             return
         until = self._now() + _TURN_SECONDS
         done = 0
-        for group in groups(in_turn(tickets), self.placement.rows):
+        ordered = in_turn(tickets, after=self._left)
+        self._left = False
+        for group in groups(ordered, self.placement.rows):
             self._run(group)
             done += len(group)
             if self._now() > until and done < len(tickets):
-                self._put_back(in_turn(tickets)[done:])
+                self._put_back(ordered[done:])
                 return
 
     def _put_back(self, tickets: Sequence[Ticket]) -> None:
         if not self._tickets:
             self._turn.soon(self._flush)
         self._tickets[:0] = tickets
+        self._left = True
 
     def _run(self, tickets: Sequence[Ticket]) -> None:
         self._served.counters.runs += 1
@@ -112,7 +125,11 @@ class Pool(Protocol):
 
 
 class WorkerLane:
-    """A bounded queue in order of priority, then of arrival. While workers are busy, what waits forms the next batch."""
+    """A bounded queue in order of priority, then of arrival. While workers are busy, what waits forms the next batch.
+
+    Every eighth run begins with who has waited longest: otherwise one client that calls itself urgent and keeps the queue full
+    would keep everybody else waiting for ever.
+    """
 
     def __init__(
         self, served: Served, placement: Placement, pool: Pool, turn: Turn, settle: Settle, *, limit: int
@@ -126,6 +143,7 @@ class WorkerLane:
         self._heap: list[tuple[int, int, Ticket]] = []
         self._numbers = count()
         self._running = 0
+        self._begun = 0
         self._cost = served.costs.one  # seconds of a run, following what is observed
 
     @property
@@ -134,13 +152,29 @@ class WorkerLane:
 
     def add(self, ticket: Ticket) -> None:
         """Refuses at once what would have to wait too long, rather than let it wait in vain."""
-        wait = self._wait()
-        too_late = ticket.deadline and self._now() + wait + self._cost > ticket.deadline
-        if too_late or len(self._heap) >= self._limit:
-            raise Overloaded(retry_after=min(_LATEST, max(_SOONEST, math.ceil(wait))))
+        if not self._has_room(ticket):
+            self._clear_out()
+            if not self._has_room(ticket):
+                raise Overloaded(retry_after=min(_LATEST, max(_SOONEST, math.ceil(self._wait()))))
         ticket.call.aside()
         heapq.heappush(self._heap, (ticket.request.priority or _ORDINARY, next(self._numbers), ticket))
         self._start()
+
+    def _has_room(self, ticket: Ticket) -> bool:
+        too_late = ticket.deadline and self._now() + self._wait() + self._cost > ticket.deadline
+        return not too_late and len(self._heap) < self._limit
+
+    def _clear_out(self) -> None:
+        """What would not be run any more makes room for what comes."""
+        now = self._now()
+        vain = [(entry, error) for entry in self._heap if (error := in_vain(entry[2], now)) is not None]
+        if not vain:
+            return
+        numbers = {entry[1] for entry, _ in vain}
+        self._heap = [entry for entry in self._heap if entry[1] not in numbers]
+        heapq.heapify(self._heap)
+        for entry, error in vain:
+            self._settle(self._served, entry[2].call, Refused(error=error))
 
     def _wait(self) -> float:
         ahead = len(self._heap) + max(0, self._running - self._pool.threads + 1)
@@ -155,6 +189,9 @@ class WorkerLane:
 
     def _next(self) -> list[Ticket]:
         """The most urgent one and, where batches pay, those right behind that fit with it."""
+        self._begun += 1
+        if not self._begun % _SHARE:
+            self._advance()
         if self.placement.rows == 1:
             return [heapq.heappop(self._heap)[2]]
         waiting = [entry[2] for entry in heapq.nsmallest(self.placement.rows, self._heap)]
@@ -163,13 +200,21 @@ class WorkerLane:
             heapq.heappop(self._heap)
         return group
 
+    def _advance(self) -> None:
+        """Who has waited longest is the most urgent now."""
+        at = min(range(len(self._heap)), key=lambda index: self._heap[index][1])
+        _, number, ticket = self._heap[at]
+        if at:
+            self._heap[at] = (_URGENT, number, ticket)
+            heapq.heapify(self._heap)
+
     def _work(self, tickets: Sequence[Ticket]) -> None:
         """On a worker's thread."""
         begun = self._now()
         results = run(self._served, tickets, self._now)
         for call, outcome in results:
             if isinstance(outcome, Answered):
-                call.hand_over(outcome.answer)
+                hand_over(call, outcome)
         self._pool.deliver(partial(self._take, results, self._now() - begun))
 
     def _take(self, results: Sequence[Result], seconds: float) -> None:
@@ -180,7 +225,20 @@ class WorkerLane:
             self._settle(self._served, call, outcome)
 
 
-def in_turn(tickets: Sequence[Ticket]) -> Sequence[Ticket]:
+def hand_over(call: Call, outcome: Answered) -> None:
+    """A defect there must not end the worker, nor keep the others of its batch from their answers."""
+    try:
+        call.hand_over(outcome.answer)
+    except Exception:
+        _logger.exception("an answer was not handed over")
+
+
+def in_turn(tickets: Sequence[Ticket], *, after: bool = False) -> Sequence[Ticket]:
+    """By priority, then by arrival; `after` a turn that was cut short, behind the one that has waited longest."""
     if not any(ticket.request.priority for ticket in tickets):
         return tickets
-    return sorted(tickets, key=lambda ticket: ticket.request.priority or _ORDINARY)
+    ordered = sorted(tickets, key=lambda ticket: ticket.request.priority or _ORDINARY)
+    if after:
+        oldest = min(range(len(ordered)), key=lambda index: ordered[index].call.received)
+        ordered.insert(0, ordered.pop(oldest))
+    return ordered

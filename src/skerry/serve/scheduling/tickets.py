@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 from msgspec import Struct
 
-from skerry.errors import DeadlineExceeded, InferenceFailed, SkerryError
+from skerry.errors import ClientGone, DeadlineExceeded, InferenceFailed, SkerryError
 from skerry.oip import classification, ranges
 from skerry.oip.messages import InferRequest
 from skerry.runtime.datatypes import Array
@@ -39,6 +39,8 @@ Result = tuple[Call, Outcome]
 
 def admit(served: Served, call: Call, now: Monotonic) -> Ticket:
     """Reads the request. Raises SkerryError."""
+    if call.gone:  # while it waited to be read
+        raise ClientGone
     begun = now()
     signature = served.signature
     request = call.decode(signature)
@@ -72,11 +74,18 @@ def run(served: Served, tickets: Sequence[Ticket], now: Monotonic) -> list[Resul
         return [(ticket.call, Crashed(problem=type(error).__name__, name=served.signature.name)) for ticket in tickets]
 
 
+def in_vain(ticket: Ticket, now: float) -> SkerryError | None:
+    """Why it should not be run any more, at `now` in monotonic seconds."""
+    if ticket.call.gone:
+        return ClientGone()
+    return DeadlineExceeded() if ticket.deadline and now > ticket.deadline else None
+
+
 def run_one(served: Served, ticket: Ticket, now: Monotonic) -> Outcome:
     """Never raises: an expected error is an outcome, and a defect in one request is no other's."""
     begun = now()
-    if ticket.deadline and begun > ticket.deadline:
-        return Refused(error=DeadlineExceeded())
+    if (vain := in_vain(ticket, begun)) is not None:
+        return Refused(error=vain)
     try:
         request = ticket.request
         if request.sequence is None:
@@ -94,10 +103,14 @@ def run_one(served: Served, ticket: Ticket, now: Monotonic) -> Outcome:
 def _run(served: Served, tickets: Sequence[Ticket], now: Monotonic) -> Iterator[Result]:
     """When a joint run fails, one for each, so that nobody pays for another's request."""
     begun = now()
-    late = [ticket for ticket in tickets if ticket.deadline and begun > ticket.deadline]
-    if late:
-        yield from ((ticket.call, Refused(error=DeadlineExceeded())) for ticket in late)
-        tickets = [ticket for ticket in tickets if ticket not in late]
+    if any(ticket.deadline or ticket.call.gone for ticket in tickets):
+        left: list[Ticket] = []
+        for ticket in tickets:
+            if (vain := in_vain(ticket, begun)) is None:
+                left.append(ticket)
+            else:
+                yield ticket.call, Refused(error=vain)
+        tickets = left
     if len(tickets) == 1:
         yield tickets[0].call, run_one(served, tickets[0], now)
     elif tickets:

@@ -169,6 +169,7 @@ class SlotConnection(asyncio.Protocol):
         self._socket = connected
         self._transport: asyncio.BaseTransport | None = None
         self._busy = False
+        self._asked: SlotCall | None = None
         self._draining = False
         self.deadline = self._now() + office.idle_seconds
 
@@ -201,6 +202,8 @@ class SlotConnection(asyncio.Protocol):
         self._office.host.closed(self)
         if not self._busy:
             self._office.ended()
+        elif self._asked is not None:
+            self._asked.gone = True
 
     def data_received(self, data: bytes) -> None:
         if data != slot.RUN or self._busy:
@@ -213,7 +216,8 @@ class SlotConnection(asyncio.Protocol):
             return
         self._busy = True
         self.deadline = _NEVER
-        office.desk.ask(office.served, SlotCall(slot=self._slot, received=self._now(), answered=self._answered))
+        self._asked = SlotCall(slot=self._slot, received=self._now(), answered=self._answered)
+        office.desk.ask(office.served, self._asked)
 
     # --- answers
 
@@ -237,6 +241,7 @@ class SlotConnection(asyncio.Protocol):
 
     def _answered(self, outcome: Outcome) -> None:
         self._busy = False
+        self._asked = None  # which refers back to here
         if self._transport is None:
             self._office.ended()
             return

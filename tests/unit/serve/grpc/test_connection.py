@@ -3,6 +3,7 @@
 
 import gc
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -226,6 +227,54 @@ def test_a_cancelled_call_is_not_answered():
     assert rig.take() == []
     assert rig.connection.idle
     assert rig.held == 0
+    counters = rig.served["m"].counters
+    assert (counters.answered, counters.refused, counters.failed) == (0, {"SKY-6023": 1}, {})
+
+
+@pytest.mark.parametrize("headers", [{}, {"content_length": str(len(PLAIN) + 5)}], ids=["usual", "by the long way"])
+def test_a_call_that_is_cancelled_while_it_waits_is_not_run(headers):
+    rig = GrpcRig(cost=1.0, hold=True)
+    runs = runs_of(rig)
+    streams = []
+    for _ in range(4):
+        stream, wire = rig.peer.call(PLAIN, **headers)
+        rig.send(wire)
+        streams.append(stream)
+    rig.send(h2.rst(streams[1]) + h2.rst(streams[2]))
+    while rig.pool.jobs:
+        rig.pool.release()
+    rig.take()
+    assert len(runs) == 2
+    assert [stream in rig.peer.answers for stream in streams] == [True, False, False, True]
+    assert rig.connection.idle
+    assert rig.held == 0
+
+
+def test_calls_of_a_connection_that_is_lost_are_not_run_and_leave_nothing_behind():
+    rig = GrpcRig(cost=1.0, hold=True)
+    runs = runs_of(rig)
+    for _ in range(3):
+        rig.send(rig.peer.call(PLAIN)[1])
+    streams = weakref.ref(rig.connection._streams)
+    gc.disable()
+    try:
+        rig.connection.connection_lost(None)
+        rig.connection = None
+        while rig.pool.jobs:
+            rig.pool.release()
+        assert streams() is None
+    finally:
+        gc.enable()
+    assert not runs
+    assert rig.held == 0
+
+
+def runs_of(rig):
+    """One entry for every run from now on."""
+    runs = []
+    engine = rig.served["m"].engine
+    rig.served["m"].engine = SimpleNamespace(run=lambda inputs: runs.append(1) or engine.run(inputs))
+    return runs
 
 
 def test_a_call_cancelled_while_it_arrives_or_is_answered(mirror):

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our clients over slots of a real server: the same answers as HTTP, counted the same, and every way a slot can end."""
 
+import asyncio
+import socket
 import threading
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,6 +15,9 @@ from contracts.engine.models import affine, affine_answer, build
 from skerry import errors
 from skerry.bundle.manifest import Io, TensorSpec
 from skerry.client import Client
+from skerry.oip import slot
+from skerry.serve.calls import Refused
+from skerry.serve.shm.slot import SlotConnection
 from skerry.serve.shm.slots import SlotLimits
 from support.slot_server import SlotServer
 
@@ -340,3 +346,24 @@ def test_a_defect_ends_one_slot_and_nothing_else(tmp_path, caplog):
         wait_for_slots(server, 0)
         assert np.array_equal(client.infer("n", {"x": X})["scores"], affine_answer(X))
     assert "a defect" in caplog.text
+
+
+def test_a_request_whose_client_has_gone_is_told_and_its_memory_is_kept_until_it_is_over():
+    asked, ended = [], []
+    office = SimpleNamespace(
+        host=SimpleNamespace(now=lambda: 1.0, opened=lambda _: True, closed=lambda _: None),
+        desk=SimpleNamespace(unattended=lambda _: False, ask=lambda _, call: asked.append(call)),
+        served=None,
+        idle_seconds=1.0,
+        ended=lambda: ended.append(1),
+    )
+    connection = SlotConnection(cast("Any", office), cast("Any", SimpleNamespace(plain=True)), socket.socket())
+    connection.connection_made(asyncio.Transport())
+    connection.data_received(slot.RUN)
+    [call] = asked
+    assert not call.gone
+    connection.connection_lost(None)
+    assert call.gone
+    assert not ended
+    call.finish(Refused(error=errors.ClientGone()))
+    assert ended == [1]

@@ -159,6 +159,8 @@ class Runners:
         self.trial_seen: dict[str, object] = {}  # what else is seen of it
         self.trials_ended: list[str] = []  # with which reasons
         self.brought_back = 0
+        self.warm_mib = 10.0
+        self.let_go_for: list[str] = []
         self.crashes: dict[str, int] = {}
         self.looping: set[str] = set()
         self.served: list[str] = []
@@ -223,6 +225,13 @@ class Runners:
 
     def warmth(self, workload: str) -> str:
         return "kept warm" if workload in self._warm else ""
+
+    def warm(self) -> dict[str, float]:
+        return dict.fromkeys(self._warm, self.warm_mib)
+
+    def let_go(self, workload: str, why: str) -> None:
+        del self._warm[workload]
+        self.let_go_for.append(why)
 
     def promote(self, workload: str, *, keep_warm: bool = False) -> None:
         if keep_warm and self._serving.get(workload):

@@ -102,6 +102,26 @@ def test_what_is_here_does_not_travel_again():
     assert len(asked) == len(set(asked))
 
 
+@pytest.mark.parametrize(("mib", "kept"), [(100.0, True), (900.0, False)])
+def test_what_is_only_kept_warm_is_no_reason_to_refuse_another_workload(mib, kept):
+    world = World(versions=3)
+    first, second, other = world.publisher.refs[:3]
+    world.assign(first)
+    world.rounds()
+    world.runners.warm_mib = mib
+    world.assign(second, soak=1000.0)
+    for _ in range(10):
+        world.turn()
+    assert world.runners.warm() == {"w0": mib}
+    world.assign(second, other, soak=1000.0)
+    for _ in range(10):
+        world.turn()
+    assert world.serving("w1") == other.digest
+    assert ("w0" in world.runners.warm()) is kept
+    if not kept:
+        assert world.runners.let_go_for == ["the version before is no longer kept warm: w1 needs its memory"]
+
+
 def test_refusal_when_the_others_leave_no_room_says_who_would_have_to_go():
     world = World()
     world.updater.actor._means.taken = lambda: {"ear": 930.0}

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from skerry.agent.update.admission import Device, DoesNotFit, Fits, admit, needed_mib
+import pytest
+
+from skerry.agent.update.admission import Device, DoesNotFit, Fits, admit, give_way, needed_mib
 from skerry.bundle.manifest import Needs, Variant
 from skerry.wire.v1.device import Limits
 
@@ -70,3 +72,24 @@ def test_memory_that_is_not_known_refuses_nothing():
 
 def test_large_machines_keep_a_share_for_themselves():
     assert device(memory=16000).kept_mib == 800
+
+
+@pytest.mark.parametrize(
+    ("needed", "warm", "going"),
+    [
+        (500, {}, ()),
+        (500, {"eye": 300.0}, ()),  # 860 free, 300 of them warm: both fit
+        (560, {"eye": 300.0}, ()),
+        (561, {"eye": 300.0}, ("eye",)),
+        (600, {"ear": 50.0, "eye": 300.0, "nose": 200.0}, ("eye",)),
+        (400, {"ear": 50.0, "eye": 300.0, "nose": 200.0}, ("nose",)),  # the smallest that is enough
+        (800, {"ear": 50.0, "eye": 300.0, "nose": 200.0}, ("eye", "nose")),
+        (5000, {"ear": 50.0, "eye": 300.0}, ("eye", "ear")),
+    ],
+)
+def test_what_is_only_kept_warm_yields_and_no_more_of_it_than_has_to(needed, warm, going):
+    assert give_way(needed, device(1024, w=100), warm) == going
+
+
+def test_nothing_yields_where_memory_is_not_known():
+    assert give_way(10**6, device(0), {"eye": 300.0}) == ()

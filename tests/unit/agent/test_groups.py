@@ -83,6 +83,31 @@ def test_share_as_nice(share, nice):
     assert nice_of(share) == nice
 
 
+@pytest.mark.parametrize(
+    ("mechanism", "file", "values"),
+    [(Mechanism.V2, "cpu.weight", ("12", "50", "25")), (Mechanism.V1, "cpu.shares", ("128", "512", "256"))],
+)
+def test_a_version_in_a_trial_has_a_quarter_of_its_share_until_it_serves(tmp_path, mechanism, file, values):
+    groups = Groups(mechanism=mechanism, memory=tmp_path, cpu=tmp_path)
+    groups.place(41, "eye", HALF)
+    limited, free = tmp_path / "skerry-eye.41", tmp_path / "skerry-eye.42"
+    groups.ease(41, "eye", HALF)
+    assert (limited / file).read_text() == values[0]
+    groups.settle(41, "eye", HALF)
+    assert (limited / file).read_text() == values[1]
+    groups.ease(42, "eye", Limits())
+    assert ((free / file).read_text(), (free / "cgroup.procs").read_text()) == (values[2], "42")
+    groups.settle(42, "eye", Limits())
+    assert (tmp_path / "cgroup.procs").read_text() == "42"  # back where it came from
+
+
+def test_without_groups_a_version_in_a_trial_is_left_alone(tmp_path):
+    for groups in (Groups(), Groups(mechanism=Mechanism.V2, memory=tmp_path / "no", cpu=tmp_path / "no")):
+        groups.ease(2**22, "eye", Limits())
+        groups.settle(2**22, "eye", Limits())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_words():
     assert words(Limits(memory_mib=64)) == "memory 64 MiB"
     assert words(Limits(cpu_share=2)) == "cpu share 2"
@@ -116,3 +141,17 @@ def test_real_group_ends_who_needs_more_and_nobody_else(tmp_path):
     open_groups(tmp_path)  # another agent, after this one was killed
     assert not list(groups.memory.glob(f"{groups.prefix}-*"))
     assert not list(groups.cpu.glob(f"{groups.prefix}-*"))
+
+
+@pytest.mark.slow
+def test_real_group_of_a_trial_is_left_again_when_it_serves(tmp_path):
+    groups = open_groups(tmp_path)
+    if groups.mechanism is Mechanism.NONE:
+        pytest.skip("no control groups of ours on this machine")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        groups.ease(process.pid, "eye", Limits())
+        made = groups.cpu / f"{groups.prefix}-eye.{process.pid}"
+        assert made.joinpath("cgroup.procs").read_text().split() == [str(process.pid)]
+        groups.settle(process.pid, "eye", Limits())
+        assert not made.exists()
+        process.communicate(b"\n")

@@ -272,6 +272,28 @@ def test_the_version_before_is_kept_warm_and_brought_back(made):
     assert not made.supervisor.bring_back("eye", first.digest)
 
 
+def test_what_is_kept_warm_is_the_first_to_go_when_memory_is_short(made):
+    first, second = made.launch("1.0.0"), made.launch("2.0.0")
+    made.serve(first)
+    made.supervisor.stage(second)
+    made.supervisor.promote("eye", keep_warm=True)
+    kept = made.supervisor._slot("eye").warm
+    score = Path(f"/proc/{kept.pid}/oom_score_adj")
+    assert score.read_text().strip() == "800"
+    assert set(made.supervisor.warm()) == {"eye"}
+    assert made.supervisor.bring_back("eye", first.digest)
+    assert score.read_text().strip() == "500"
+    made.supervisor.stage(second)
+    made.supervisor.promote("eye", keep_warm=True)
+    made.supervisor.begin_soak("eye")
+    made.supervisor.let_go("eye", "ear needs its memory")
+    assert not kept.alive
+    assert made.supervisor.warm() == {}
+    assert made.supervisor.warmth("eye") == "ear needs its memory"
+    assert made.supervisor.serving("eye") == second.digest
+    assert not made.supervisor.bring_back("eye", first.digest)
+
+
 def test_what_is_kept_warm_ends_with_the_soak(made):
     first, second = made.launch("1.0.0"), made.launch("2.0.0")
     made.serve(first)

@@ -5,6 +5,8 @@
 - A group is one process's, so that a switch may have the old and the new version loaded at once: PREFIX-<workload>.<pid>,
   beside our own group. A process that is to have no limit stays where it is.
 - A share of 1.0 is what one busy thread without a limit gets where processors are short; nothing is held back otherwise.
+- A version in a trial has a part of its share only: where processors are short the one that serves goes first. Only groups do
+  that, for a process made nicer without a privilege stays so.
 - What a killed agent left is removed by the next one, as soon as nothing runs in it.
 """
 
@@ -15,6 +17,7 @@ import hashlib
 import logging
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -29,6 +32,7 @@ _V1_SHARES: Final = 1024
 _V2_WEIGHT: Final = 100
 _NICE_STEP: Final = 1.25  # sched(7): one step of nice
 _NICEST: Final = 19
+TRIED_SHARE: Final = 0.25
 
 
 class Mechanism(StrEnum):
@@ -63,6 +67,28 @@ class Groups:
             return f"not in force: {error.strerror or error}"
         return f"{self.mechanism}: {words(limits)}"
 
+    def ease(self, pid: int, workload: str, limits: Limits) -> None:
+        """It is tried beside a version that serves: it has less of the processors until `settle`."""
+        if self.mechanism is not Mechanism.NONE:
+            with _complaining(workload):
+                group = self.cpu / self._name(pid, workload)
+                group.mkdir(exist_ok=True)
+                self._share(group, limits.cpu_share * TRIED_SHARE)
+                _write(group / "cgroup.procs", pid)
+
+    def settle(self, pid: int, workload: str, limits: Limits) -> None:
+        """It serves, with all of its share."""
+        group = self.cpu / self._name(pid, workload)
+        if self.mechanism is Mechanism.NONE or not group.is_dir():
+            return
+        with _complaining(workload):
+            if limits != Limits():
+                self._share(group, limits.cpu_share)
+                return
+            home = self.cpu / f"{self.prefix}.agent"  # where processes without limits are, see `_enable`
+            _write((home if home.is_dir() else self.cpu) / "cgroup.procs", pid)
+            _remove(group)
+
     def left(self, pid: int, workload: str) -> str:
         """The process is gone, and so is its group. Why, if it was its limit; else empty."""
         killed = 0
@@ -92,8 +118,14 @@ class Groups:
             _write(group / "memory.max", limits.memory_mib * _MIB)
             with contextlib.suppress(OSError):  # no swap accounting
                 _write(group / "memory.swap.max", 0)
-        _write(group / "cpu.weight", min(10_000, max(1, round(_V2_WEIGHT * limits.cpu_share))))
+        self._share(group, limits.cpu_share)
         _write(group / "cgroup.procs", pid)
+
+    def _share(self, group: Path, share: float) -> None:
+        if self.mechanism is Mechanism.V2:
+            _write(group / "cpu.weight", min(10_000, max(1, round(_V2_WEIGHT * share))))
+        else:
+            _write(group / "cpu.shares", max(2, round(_V1_SHARES * share)))
 
     def _place_v1(self, pid: int, workload: str, limits: Limits) -> None:
         for folder, file, value in (
@@ -108,6 +140,15 @@ class Groups:
             _write(
                 self.memory / self._name(pid, workload) / "memory.memsw.limit_in_bytes", limits.memory_mib * _MIB or -1
             )
+
+
+@contextlib.contextmanager
+def _complaining(workload: str) -> Iterator[None]:
+    """A share that cannot be changed is no reason to stop."""
+    try:
+        yield
+    except OSError as error:
+        _log.warning("share not changed workload=%s error=%s", workload, error)
 
 
 def open_groups(state: Path, *, proc: Path = Path("/proc/self")) -> Groups:

@@ -35,7 +35,8 @@ _log = logging.getLogger(__name__)
 _event = msgspec.json.Decoder(wire.Event)
 
 LINE_LIMIT = 1024 * 1024
-OOM_SCORE = 500  # the kernel should choose a runner before the agent
+OOM_SCORE = 500  # the kernel should choose a runner before the agent ...
+OOM_SCORE_SPARE = 800  # ... and before that one which no client needs: tried, or kept warm
 SELF_TEST_EXIT = 5
 
 COMMAND = (sys.executable, "-m", "skerry.runner")
@@ -159,6 +160,8 @@ class RunnerProcess:
 
     def serve(self, routes: wire.Routes | None = None) -> None:
         """Returns when it accepts connections. Raises RunnerFailed; the process is gone then."""
+        self._groups.settle(self.pid, self.launch.workload, self.launch.limits)
+        self._may_go(OOM_SCORE)
         if routes is not None:
             self._send(routes)
         self._serve(wire.Serve())
@@ -167,6 +170,8 @@ class RunnerProcess:
         """Only at `private_path`. Raises StorageError where there is none, RunnerFailed as `serve` does."""
         if not self.private_path:
             raise StorageError(path="run", problem="there is no place for a unix socket, which a trial needs")
+        self._groups.ease(self.pid, self.launch.workload, self.launch.limits)
+        self._may_go(OOM_SCORE_SPARE)
         self._serve(wire.Serve(private=True))
 
     def _serve(self, command: wire.Serve) -> None:
@@ -181,6 +186,7 @@ class RunnerProcess:
 
     def rest(self) -> None:
         """Accept nothing more, finish what is there, stay loaded: `serve` wakes it up."""
+        self._may_go(OOM_SCORE_SPARE)
         self._send(wire.Rest())
 
     def begin_trial(self, path: str, version: str, trial: Trial) -> None:
@@ -212,6 +218,11 @@ class RunnerProcess:
             self._process.kill()
         with self._changed:
             self._changed.wait_for(lambda: self._over, self._timing.end)
+
+    def _may_go(self, score: int) -> None:
+        """How soon the kernel may choose it when memory is short."""
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{self.pid}/oom_score_adj").write_text(str(score), "ascii")
 
     # --- the conversation ---
 

@@ -68,8 +68,8 @@ class Slot:
         return seen, self.trial.due(now, every=report_every)
 
     def resident_mib(self) -> float:
-        """Of all its runners."""
-        runners = (self.serving, self.staged, self.warm)
+        """Of the runner that serves and the one being tried; what is kept warm makes room where it is needed."""
+        runners = (self.serving, self.staged)
         return sum(runner.resident_mib for runner in runners if runner is not None and runner.alive)
 
     def keep_warm(self, before: RunnerProcess) -> bool:

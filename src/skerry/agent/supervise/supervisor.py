@@ -13,12 +13,14 @@ import logging
 import threading
 
 from skerry.agent.reconcile import Soak, TrialSeen
-from skerry.agent.supervise.box import Inherited, open_box, route, shown
+from skerry.agent.supervise.box import Inherited, open_box, shown
 from skerry.agent.supervise.doors import Doors, Ports, open_doors, private_door
 from skerry.agent.supervise.keeper import Keeper
-from skerry.agent.supervise.orphans import Orphan, find_orphans
+from skerry.agent.supervise.leaving import Leaving
+from skerry.agent.supervise.orphans import find_orphans
 from skerry.agent.supervise.process import Listeners, RunnerProcess, Surroundings
 from skerry.agent.supervise.slot import Outlets, Slot
+from skerry.agent.supervise.slots import Slots
 from skerry.agent.supervise.watch import FiguresWindow, SoakWatch
 from skerry.agent.update.contract import Launch
 from skerry.effects import Clock
@@ -46,14 +48,15 @@ class Supervisor:
         self._clock = clock
         self._ports = ports or Ports()
         self._figures_seconds = figures_seconds
-        self._lock = threading.RLock()
-        self._slots: dict[str, Slot] = {}
+        self._slots = Slots()
+        self._lock = self._slots.lock
+        timing = surroundings.timing
+        self._leaving = Leaving(patience=timing.linger + timing.end)
         self._listeners = Listeners(
             figures=self._on_figures, result=self._on_result, counts=self._on_counts, ended=self._on_ended
         )
         self._closing = False
         self._tend_now = threading.Event()
-        self._drains: list[threading.Thread] = []
         self._starts = threading.BoundedSemaphore(STARTS_AT_ONCE)
         self._keeper = Keeper(clock, patience=surroundings.timing.patience, gave_up=self._gave_up)
         found = find_orphans(surroundings.state)
@@ -148,6 +151,17 @@ class Supervisor:
     def warmth(self, workload: str) -> str:
         return self._slot(workload).warmth
 
+    def warm(self) -> dict[str, float]:
+        return self._slots.warm()
+
+    def let_go(self, workload: str, why: str) -> None:
+        slot = self._slot(workload)
+        with self._lock:
+            kept = slot.take_warm()
+            slot.warmth = why
+        if kept is not None:
+            kept.drain()
+
     def discard(self, workload: str) -> None:
         slot = self._slot(workload)
         with self._lock:
@@ -174,7 +188,7 @@ class Supervisor:
         for each in (kept, serving):
             if each is not None:
                 each.drain()
-        self._end(leftovers)
+        self._leaving.end(leftovers)
         self._outlets.changed()
 
     def end_orphans(self, workload: str, digest: str) -> None:
@@ -182,7 +196,7 @@ class Supervisor:
         with self._lock:
             ending = [orphan for orphan in slot.orphans if orphan.digest == digest]
             slot.orphans = [orphan for orphan in slot.orphans if orphan.digest != digest]
-        self._end(ending)
+        self._leaving.end(ending)
 
     def serving(self, workload: str) -> str:
         serving = self._slot(workload).serving
@@ -201,7 +215,7 @@ class Supervisor:
             slot = self._slot(workload)
             slot.soak = None
             slot.window = FiguresWindow(seconds=self._figures_seconds)
-            self._retire(slot.take_warm(), [])
+            self._leaving.retire(slot.take_warm())
 
     def trial(self, workload: str) -> TrialSeen | None:
         """What is seen of a trial; also reports it, when that is due."""
@@ -239,9 +253,8 @@ class Supervisor:
         return shown(self._box)
 
     def taken(self) -> dict[str, float]:
-        """Workload -> MiB of memory its runners were last measured to hold."""
-        with self._lock:
-            return {name: held for name, slot in self._slots.items() if (held := slot.resident_mib())}
+        """Workload -> MiB of memory its runners were last measured to hold; what is kept warm makes room and does not count."""
+        return self._slots.held()
 
     def limits(self, workload: str) -> str:
         """Which limits its runner is kept to, and how; empty when none were asked for."""
@@ -256,18 +269,13 @@ class Supervisor:
 
     def end_strays(self, keep: frozenset[str]) -> None:
         """End orphans of workloads that exist no more."""
-        with self._lock:
-            strays = [orphan for slot in self._slots.values() if slot.workload not in keep for orphan in slot.orphans]
-            for slot in self._slots.values():
-                if slot.workload not in keep:
-                    slot.orphans = []
-        self._end(strays)
+        self._leaving.end(self._slots.take_strays(keep))
 
     def tend(self, timeout: float) -> None:
         """One round of the supervisor thread: start again what crashed and whose pause is over."""
-        self._tend_now.wait(min(timeout, self._next_again()))
+        self._tend_now.wait(min(timeout, self._slots.next_again(self._clock.monotonic())))
         self._tend_now.clear()
-        for slot in list(self._slots.values()):
+        for slot in self._slots.all():
             with self._lock:
                 launch = slot.again[1] if slot.again and slot.again[0] <= self._clock.monotonic() else None
                 if launch is None or self._closing:
@@ -280,13 +288,14 @@ class Supervisor:
         """Drain everything, all workloads at once."""
         with self._lock:
             self._closing = True
-            names = list(self._slots)
+            names = [slot.workload for slot in self._slots.all()]
         self._tend_now.set()
         stops = [threading.Thread(target=self.stop, args=(name,), name=f"stop-{name}") for name in names]
         for thread in stops:
             thread.start()
-        for thread in (*stops, *self._drains):
+        for thread in stops:
             thread.join()
+        self._leaving.join()
         self._keeper.close()
         if self._box is not None:
             self._box.close()
@@ -294,8 +303,7 @@ class Supervisor:
     # --- inside ---
 
     def _slot(self, workload: str) -> Slot:
-        with self._lock:
-            return self._slots.setdefault(workload, Slot(workload=workload))
+        return self._slots[workload]
 
     def _spawn(self, slot: Slot, launch: Launch, *, private: bool = False) -> RunnerProcess:
         if self._closing:
@@ -352,7 +360,7 @@ class Supervisor:
     def _serve(self, slot: Slot, fresh: RunnerProcess) -> None:
         if slot.doors is not None:
             slot.doors.listen()
-        fresh.serve(self._routes() if self._box is not None else None)
+        fresh.serve(self._slots.routes() if self._box is not None else None)
 
     def _put_in_service(self, slot: Slot, fresh: RunnerProcess, *, keep_warm: bool = False) -> None:
         """What served before drains, and ends unless it is kept warm. With the lock."""
@@ -369,10 +377,10 @@ class Supervisor:
         if slot.trial is not None and fresh is not slot.trial.candidate:
             slot.trial.begin(fresh)
         self._lost_at_once(slot, fresh)
-        self._retire(slot.take_warm(), [])
+        self._leaving.retire(slot.take_warm())
         if keep_warm and before is not None and slot.keep_warm(before):
             before = None
-        self._retire(before, leftovers)
+        self._leaving.retire(before, leftovers)
         self._outlets.changed()
 
     def _lost_at_once(self, slot: Slot, fresh: RunnerProcess) -> None:
@@ -409,45 +417,12 @@ class Supervisor:
             self._slot(workload).given_up = True
         self._tell_routes()
 
-    def _routes(self) -> wire.Routes:
-        with self._lock:
-            slots = sorted(self._slots.values(), key=lambda slot: slot.workload)
-            found = [
-                route(slot.wanted, slot.doors, up=not slot.given_up) for slot in slots if slot.wanted and slot.doors
-            ]
-            return wire.Routes(routes=tuple(found))
-
     def _tell_routes(self) -> None:
-        routes = self._routes()
-        for slot in list(self._slots.values()) if self._box is not None else ():
+        routes = self._slots.routes()
+        for slot in self._slots.all() if self._box is not None else ():
             serving = slot.serving
             if serving is not None and serving.alive:
                 serving.routes(routes)
-
-    def _next_again(self) -> float:
-        now = self._clock.monotonic()
-        with self._lock:
-            waits = [slot.again[0] - now for slot in self._slots.values() if slot.again]
-        return max(0.0, min(waits, default=60.0))
-
-    def _retire(self, before: RunnerProcess | None, leftovers: list[Orphan]) -> None:
-        """In the background: a draining runner may finish long requests while the new one soaks."""
-        if before is None and not leftovers:
-            return
-
-        def drain() -> None:
-            if before is not None:
-                before.drain()
-            self._end(leftovers)
-
-        thread = threading.Thread(target=drain, name="drain", daemon=True)
-        self._drains = [*(each for each in self._drains if each.is_alive()), thread]
-        thread.start()
-
-    def _end(self, leftovers: list[Orphan]) -> None:
-        timing = self._surroundings.timing
-        for orphan in leftovers:
-            orphan.end(patience=timing.linger + timing.end)
 
     # --- from reader threads ---
 

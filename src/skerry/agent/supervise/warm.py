@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether there is room to keep the version before loaded while the new one soaks. Pure."""
+"""Whether there is room to keep the version before loaded while the new one soaks. Pure.
+
+What is kept warm yields to every workload that is admitted: `update.admission.give_way`.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
+from skerry.agent.update.admission import kept_for_system
+
 KEPT_WARM: Final = "the version before is kept warm"
-_SPARE_MIB: Final = 64
-_SPARE_SHARE: Final = 0.05  # of all memory: what the kernel and the agent need to stay at ease
 _KIB: Final = 1024
 
 
@@ -23,7 +26,7 @@ def no_room(meminfo: str) -> str:
         if number and number[0].isdecimal():
             values[name] = int(number[0]) // _KIB
     available, total = values.get("MemAvailable"), values.get("MemTotal", 0)
-    needed = max(_SPARE_MIB, int(total * _SPARE_SHARE))
+    needed = kept_for_system(total)
     if available is None or available >= needed:
         return ""
     return f"the version before is not kept warm: {available} MiB of memory are available, {needed} MiB have to be"

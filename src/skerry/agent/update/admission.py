@@ -2,7 +2,8 @@
 """Does one more runner fit on this device? Pure: from what it needs and what the others were measured to take.
 
 It is asked before anything is fetched. While a new version is tried both it and the one before are loaded, so the workload's
-own runner counts among the others.
+own runner counts among the others. A version that is only kept warm never stands in the way: it does not count, and ends when
+its memory is needed (`give_way`).
 """
 
 from __future__ import annotations
@@ -28,9 +29,16 @@ _MODEL_TIMES: Final = 1.6  # of its files' size, once loaded; a 47 MB convolutio
 _MIB: Final = 1024 * 1024
 
 
+def kept_for_system(memory_mib: int) -> int:
+    """MiB, of so much in all."""
+    return max(SYSTEM_MIB, int(memory_mib * SYSTEM_SHARE))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """`taken`: workload -> MiB its runners were last measured to hold. `memory_mib` 0 = unknown: everything fits."""
+    """`taken`: workload -> MiB its runners were last measured to hold, without what is kept warm. `memory_mib` 0 = unknown:
+    everything fits.
+    """
 
     memory_mib: int
     cpus: int
@@ -38,7 +46,7 @@ class Device:
 
     @property
     def kept_mib(self) -> int:
-        return max(SYSTEM_MIB, int(self.memory_mib * SYSTEM_SHARE))
+        return kept_for_system(self.memory_mib)
 
     @property
     def free_mib(self) -> int:
@@ -85,6 +93,26 @@ def admit(
         f" (of {device.memory_mib}: the system keeps {device.kept_mib}, {holders})"
     )
     return DoesNotFit(problem=problem, remedies=_remedies(workload, needed - free, limits, device, others))
+
+
+def give_way(needed: int, device: Device, warm: Mapping[str, float]) -> tuple[str, ...]:
+    """Whose version before ends, so that `needed` MiB are free beside what stays warm. `warm`: workload -> MiB.
+
+    The smallest one that is enough; where none is, the largest, and so on.
+    """
+    short = needed - device.free_mib + sum(warm.values())
+    if not device.memory_mib or short <= 0:
+        return ()
+    enough = sorted((mib, name) for name, mib in warm.items() if mib >= short)
+    if enough:
+        return (enough[0][1],)
+    going = []
+    for mib, name in sorted(((mib, name) for name, mib in warm.items()), reverse=True):
+        if short <= 0:
+            break
+        going.append(name)
+        short -= mib
+    return tuple(going)
 
 
 def _remedies(

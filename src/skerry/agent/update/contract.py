@@ -95,6 +95,12 @@ class Runners(Protocol):
     def warmth(self, workload: str) -> str:
         """In words: what is kept warm, or why nothing is; empty when nothing was to be."""
 
+    def warm(self) -> Mapping[str, float]:
+        """Workload -> MiB of its version before, where that is kept warm."""
+
+    def let_go(self, workload: str, why: str) -> None:
+        """End what is kept warm. Its memory is free when this returns. `why` is its warmth from now on."""
+
     def discard(self, workload: str) -> None:
         """End the staged runner, if any."""
 

@@ -6,9 +6,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from skerry.agent.state import Phase
-from skerry.agent.update.contract import Context, Fact, Step, StepFailed
+from skerry.agent.update.admission import Device, give_way, needed_mib
+from skerry.agent.update.contract import Context, Fact, Step, StepFailed, StepRefused
+from skerry.agent.update.fetch import plan_of
 from skerry.agent.update.launch import launch
-from skerry.errors import RunnerFailed, SelfTestFailed
+from skerry.errors import ArtefactError, RunnerFailed, SelfTestFailed
 
 
 class SelfTest(Step):
@@ -27,6 +29,7 @@ class SelfTest(Step):
             memory_limit_mib=context.memory_limit_mib,
             limits=context.spec.limits,
         )
+        _make_room(context)
         try:
             context.runners.stage(fresh)
         except SelfTestFailed as error:
@@ -40,3 +43,19 @@ class SelfTest(Step):
 
     def undo(self, context: Context) -> None:
         context.runners.discard(context.spec.name)
+
+
+def _make_room(context: Context) -> None:
+    """What other workloads only keep warm goes where this one needs its memory. Raises StepRefused."""
+    warm = context.runners.warm()
+    if not warm:
+        return
+    try:
+        needed = needed_mib(plan_of(context).variant, context.spec.limits)
+    except ArtefactError as error:
+        raise StepRefused(error.code, str(error)) from error
+    capabilities = context.capabilities
+    device = Device(memory_mib=capabilities.memory_mib, cpus=capabilities.cpus, taken=context.taken())
+    for workload in give_way(needed, device, warm):
+        why = f"the version before is no longer kept warm: {context.spec.name} needs its memory"
+        context.runners.let_go(workload, why)

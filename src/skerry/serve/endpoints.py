@@ -48,7 +48,8 @@ def _json(document: object) -> HttpResponse:
 
 def _readiness(document: dict[str, object], *, ready: bool) -> HttpResponse:
     status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-    return HttpResponse(status=status, body=encode({**document, "ready": ready}))
+    headers = () if ready else (("Retry-After", "1"),)
+    return HttpResponse(status=status, body=encode({**document, "ready": ready}), headers=headers)
 
 
 class _Infer(Struct, frozen=True, kw_only=True):

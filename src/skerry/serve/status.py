@@ -42,6 +42,11 @@ def status_of(error: errors.SkerryError) -> HTTPStatus:
     return STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
+def retry_after(error: errors.SkerryError) -> int:
+    """Whole seconds after which it may be worth asking again what could not be answered now."""
+    return int(str(error.fields.get("retry_after", 1)))
+
+
 def error_body(text: str, code: str = errors.ServeError.code) -> bytes:
     """The protocol's error object, and our code for programs: clients of the protocol ignore what they do not know."""
     return encode({"error": text, "code": code})

@@ -4,7 +4,9 @@ import json
 import pytest
 
 from contracts.engine.models import affine, classifier
-from unit.serve.rig import Rig
+from skerry.serve.http.message import refusal
+from skerry.serve.status import STATUS
+from unit.serve.rig import Rig, post
 
 X = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
 
@@ -229,3 +231,62 @@ def test_the_witness_sees_outputs_of_answered_requests_only():
     rig.infer({**X, "id": "a"})
     rig.infer({})
     assert seen == [("a", (1, 3))]
+
+
+@pytest.mark.parametrize("error", [error for error, status in STATUS.items() if status == 503])
+def test_every_503_says_when_to_come_back(error):
+    said = refusal(error(**dict.fromkeys(("name", "workload", "limit"), "x"), retry_after=3))
+    assert dict(said.headers) == {"Retry-After": "3"}
+
+
+def test_what_is_not_ready_says_when_to_come_back():
+    rig = Rig()
+    rig.served["m"].ready = False
+    answers = [rig.get("/v2/health/ready"), rig.get("/v2/models/m/ready"), rig.infer({"inputs": []})]
+    assert [(answer.status, answer.headers["retry-after"]) for answer in answers] == [(503, "1")] * 3
+
+
+# --- deadlines -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        *((value, 200) for value in ("0", "1", "999999999999999")),
+        *((value, 400) for value in ("9" * 16, "-1", "1.5", "1e3", "", "+1", "1_0", "0x1", "\xb2")),
+    ],
+)
+def test_a_deadline_in_the_header(value, status):
+    rig = Rig()
+    for _ in range(2):  # the second time the head is remembered
+        assert rig.infer(X, Inference_Timeout_Ms=value).status == status
+    assert rig.infer(X).status == 200
+    counters = rig.served["m"].counters
+    assert counters.answered + sum(counters.refused.values()) == 3
+
+
+@pytest.mark.parametrize("value", [-1, 0.5, True, "1", 1 << 54, 1e400])
+def test_a_deadline_in_the_request_that_is_none(value):
+    rig = Rig()
+    document = json.dumps({**X, "parameters": {"timeout": value}}).replace("Infinity", "1e400").encode()
+    for _ in range(2):
+        assert rig.infer(document).status == 400
+    assert rig.infer(X).status == 200
+
+
+@pytest.mark.parametrize(("header", "parameter"), [("10000", 1_000), ("1", 10_000_000), ("1", 0), ("0", 1_000)])
+def test_the_shorter_of_both_deadlines_holds_and_the_connection_goes_on(header, parameter):
+    rig = Rig(cost=0.0005, hold=True)
+    for _ in range(2):
+        document = {**X, "parameters": {"timeout": parameter}}
+        assert rig.send(post("/v2/models/m/infer", json.dumps(document).encode(), Inference_Timeout_Ms=header)) == []
+        rig.clock.advance(0.005)
+        rig.pool.release()
+        [answer] = rig.take()
+        assert (answer.status, answer.json["code"]) == (504, "SKY-6010")
+    assert not rig.transport.eof
+    assert rig.send(post("/v2/models/m/infer", json.dumps(X).encode())) == []
+    rig.pool.release()
+    assert [answer.status for answer in rig.take()] == [200]
+    counters = rig.served["m"].counters
+    assert (counters.answered, counters.failed, counters.refused) == (1, {"SKY-6010": 2}, {})

@@ -8,9 +8,10 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from skerry.errors import Overloaded, SkerryError
+from skerry.errors import SkerryError
 from skerry.serve.calls import Call
 from skerry.serve.grpc.status import GrpcStatus, status_of
+from skerry.serve.status import retry_after
 
 _MILLISECONDS = 1000
 
@@ -48,7 +49,6 @@ class Service(Protocol):
 
 
 def failure(error: SkerryError) -> Failure:
-    pushback = None
-    if isinstance(error, Overloaded):
-        pushback = int(str(error.fields["retry_after"])) * _MILLISECONDS
-    return Failure(status=status_of(error), text=str(error), pushback=pushback)
+    status = status_of(error)
+    pushback = retry_after(error) * _MILLISECONDS if status is GrpcStatus.UNAVAILABLE else None
+    return Failure(status=status, text=str(error), pushback=pushback)

@@ -13,8 +13,8 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
-from skerry.errors import MethodNotAllowed, Overloaded, SkerryError
-from skerry.serve.status import error_body, status_of
+from skerry.errors import MethodNotAllowed, SkerryError
+from skerry.serve.status import error_body, retry_after, status_of
 
 JSON: Final = "application/json"
 BINARY: Final = "application/octet-stream"
@@ -127,9 +127,10 @@ Reply = Callable[[HttpResponse | QuickResponse | Switching | Sent], None]
 
 
 def refusal(error: SkerryError) -> HttpResponse:
+    status = status_of(error)
     headers: tuple[tuple[str, str], ...] = ()
     if isinstance(error, MethodNotAllowed):
         headers = (("Allow", str(error.fields.get("allow", ""))),)
-    if isinstance(error, Overloaded):
-        headers = (("Retry-After", str(error.fields["retry_after"])),)
-    return HttpResponse(status=status_of(error), body=error_body(str(error), error.code), headers=headers)
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = (("Retry-After", str(retry_after(error))),)
+    return HttpResponse(status=status, body=error_body(str(error), error.code), headers=headers)

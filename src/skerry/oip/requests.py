@@ -311,6 +311,11 @@ def select(outputs: Iterable[Wanted]) -> Selection:
     )
 
 
+def again(request: InferRequest) -> InferRequest:
+    """The same to be answered by another version: what is remembered of answers is in the name of the first."""
+    return replace(request, wanted=select(request.wanted.outputs))
+
+
 def _flag(parameters: dict[str, Parameter], name: str, *, default: bool) -> bool:
     value = parameters.get(name, default)
     if not isinstance(value, bool):

@@ -13,6 +13,7 @@ from skerry.oip import binary_codec
 from skerry.oip.grpc import answers, documents, requests, wire
 from skerry.oip.grpc.descriptors import Message
 from skerry.oip.messages import InferRequest, ModelSignature
+from skerry.oip.requests import again
 from skerry.runtime.datatypes import Array
 from skerry.serve.grpc.call import InferCall
 from skerry.serve.grpc.exchange import Payload
@@ -51,6 +52,7 @@ class RegionCall(InferCall, kw_only=True):
     regions: Regions
     places: dict[str, Place] = field(default_factory=dict)  # of outputs, by name
     request: InferRequest | None = None
+    reader: ModelSignature | None = None
 
     @property
     def weight(self) -> int:
@@ -61,6 +63,9 @@ class RegionCall(InferCall, kw_only=True):
         if self.request is None:
             parts = self.unpacked(model)
             self.request = requests.decode(self._fetched(parts) if MARK in parts.head else parts, model)
+        elif self.reader is not model:
+            self.request = again(self.request)
+        self.reader = model
         return self.request
 
     def _fetched(self, parts: wire.Parts) -> wire.Parts:

@@ -40,6 +40,7 @@ class RegionCall(HttpCall, kw_only=True):
     regions: Regions
     places: dict[str, Place] = field(default_factory=dict)  # of outputs, by name
     request: InferRequest | None = None
+    reader: ModelSignature | None = None
 
     @property
     def weight(self) -> int:
@@ -48,6 +49,9 @@ class RegionCall(HttpCall, kw_only=True):
     def decode(self, model: ModelSignature) -> InferRequest:
         if self.request is None:
             self.request = self._read(model)
+        elif self.reader is not model:
+            self.request = requests.again(self.request)
+        self.reader = model
         return self.request
 
     def _read(self, model: ModelSignature) -> InferRequest:

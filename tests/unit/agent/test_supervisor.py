@@ -318,3 +318,13 @@ def test_what_was_kept_warm_and_died_is_said_and_not_brought_back(made):
     assert not made.supervisor.bring_back("eye", first.digest)
     assert made.supervisor.soak("eye").crashes == 0
     assert made.ask() == "digits:2.0.0"
+
+
+def test_an_agent_that_closed_shows_no_address_of_its_box(made):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    supervisor = made.make(ports=Ports(address=address))
+    assert supervisor.address == address
+    supervisor.close()
+    assert supervisor.address == ""  # the agent's last status is written after this

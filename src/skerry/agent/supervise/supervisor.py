@@ -297,8 +297,9 @@ class Supervisor:
             thread.join()
         self._leaving.join()
         self._keeper.close()
-        if self._box is not None:
-            self._box.close()
+        box, self._box = self._box, None  # the last status asks for its address
+        if box is not None:
+            box.close()
 
     # --- inside ---
 

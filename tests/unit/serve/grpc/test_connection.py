@@ -4,6 +4,7 @@
 import gc
 import weakref
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from onnx import TensorProto
 from tritonclient.grpc import service_pb2 as pb
 
 from contracts.engine.models import affine_answer, identity
+from skerry.runtime.costs import Costs
 from skerry.serve.grpc.status import GrpcStatus
 from skerry.serve.http.receiving import Limits
+from skerry.serve.scheduling.lanes import InlineLane, Turn
+from skerry.serve.scheduling.placing import place
 from unit.serve.grpc import h2
 from unit.serve.grpc.rig import GrpcRig, X, request
 
@@ -483,3 +487,44 @@ def test_a_call_without_a_message():
     rig.send(rig.peer.headers(1, h2.call_headers(), flags=h2.END_HEADERS | h2.END_STREAM))
     assert rig.peer.answers[1].status == GrpcStatus.INVALID_ARGUMENT
     assert rig.peer.answers[1].ended
+
+
+# --- what came together ---------------------------------------------------------------------------------------------------
+
+
+def in_turns(rig):
+    """What the model's lane wants to do at the end of the turn, with a runner's idea of being alone."""
+    turns: list[Any] = []
+    turn = Turn(now=rig.clock.monotonic, soon=turns.append, alone=lambda: rig.open == 1 and not rig.several)
+    placement = place(Costs(one=30e-6, per_row=7e-6, why_not=""))
+    rig.desk.lanes["m"] = InlineLane(rig.served["m"], placement, turn, rig.desk._settle, limit=1024)
+    return turns
+
+
+@pytest.mark.parametrize("headers", [{}, {"content_length": str(len(PLAIN) + 5)}], ids=["usual", "by the long way"])
+def test_calls_of_one_connection_that_came_together_share_a_run(headers):
+    rig = GrpcRig()
+    turns = in_turns(rig)
+    runs = runs_of(rig)
+    for _ in range(2):  # the second time the headers are known
+        calls = [rig.peer.call(PLAIN, **headers) for _ in range(8)]
+        rig.send(b"".join(wire for _, wire in calls))
+        assert not any(stream in rig.peer.answers for stream, _ in calls)
+        [flush] = turns
+        turns.clear()
+        flush()
+        rig.take()
+        assert [raw_of(rig.peer.answers[stream]) for stream, _ in calls] == [RIGHT] * 8
+        assert runs == [1]
+        runs.clear()
+
+
+def test_a_call_that_came_alone_does_not_wait_for_the_end_of_the_turn():
+    rig = GrpcRig()
+    turns = in_turns(rig)
+    for _ in range(2):  # until its headers are in the table, and known from there
+        rig.call(PLAIN)
+        turns.pop()()
+    for _ in range(3):
+        assert raw_of(rig.call(PLAIN)) == RIGHT
+    assert not turns

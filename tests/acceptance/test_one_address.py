@@ -132,9 +132,9 @@ def test_grpc_on_the_shared_address_is_answered_or_told_the_port_to_ask(box):
                 try:
                     found = client.infer(model, [given], model_version=version, client_timeout=20).get_response()
                 except grpc.InferenceServerException as refused:
-                    assert refused.status() == "StatusCode.UNIMPLEMENTED"
+                    assert refused.status() == "StatusCode.UNIMPLEMENTED"  # noqa: PT017 - an answer is right, too
                     port = str(box.doors(workload).port)
-                    assert port in refused.message()
+                    assert port in refused.message()  # noqa: PT017
                     told.add((port, model, version))
                 else:
                     assert (found.model_name, found.model_version) == (model, version)
@@ -142,3 +142,14 @@ def test_grpc_on_the_shared_address_is_answered_or_told_the_port_to_ask(box):
     for port, model, version in told:  # and there it is
         with grpc.InferenceServerClient(f"127.0.0.1:{port}") as client:
             assert client.is_model_ready(model, version)
+
+
+def test_metrics_carry_the_workload_while_it_is_the_only_one(tmp_path):
+    with BoxAgent(tmp_path / "s", address=free_address()) as it:
+        it.serve("a", write_bundle(tmp_path / "one", affine(), X, name="one"))
+        client = http.client.HTTPConnection(it.address, timeout=20)
+        metrics = ask(client, "GET", "/metrics")[1]
+        client.close()
+    samples = [line for line in metrics.splitlines() if not line.startswith("#")]
+    assert samples
+    assert all('workload="a"' in line for line in samples)

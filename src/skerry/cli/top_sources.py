@@ -118,15 +118,17 @@ class Watch:
         address = addresses.parse(url)
         status, text = get(address, "/metrics")
         named = workloads(text) if status == _OK else []
-        return [self._of_box(text, workload) for workload in named] or [self._of_server(url, address, status, text)]
+        if len(named) > 1:
+            return [self._of_box(text, workload) for workload in named]
+        return [self._of_server(url, address, text if status == _OK else "", "".join(named))]
 
     def _of_box(self, text: str, workload: str) -> Reading:
         """Who listens at the address is one of several processes: its CPU time says nothing of the others."""
         models, waiting, resident = from_metrics(text, workload)
         return Reading(at=self._clock.monotonic(), models=models, workload=workload, waiting=waiting, rss_mib=resident)
 
-    def _of_server(self, url: str, address: Address, status: int, text: str) -> Reading:
-        models, waiting, resident = from_metrics(text) if status == _OK else ({}, None, None)
+    def _of_server(self, url: str, address: Address, text: str, workload: str) -> Reading:
+        models, waiting, resident = from_metrics(text, workload)
         if not models:
             models = from_statistics(_object(address, "/v2/models/stats"))
         pids = self._tree(url, address)
@@ -134,6 +136,7 @@ class Watch:
         return Reading(
             at=self._clock.monotonic(),
             models=models,
+            workload=workload,
             waiting=waiting,
             cpu=processes.cpu_seconds(pids) if pids else None,
             rss_mib=rss,

@@ -105,7 +105,7 @@ class Box:
         together = _TOGETHER.get(found.endpoint)
         if sibling is not None:
             self._soon(self._forward(sibling, request, reply))
-        elif together is not None and self.table.siblings:
+        elif together is not None and (self.table.siblings or found.endpoint is Endpoint.METRICS):
             self._soon(self._put_together(together, request, reply))
         else:
             self._own(request, reply)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,7 @@ from skerry.runtime.selftest import encode_samples, record
 
 _PATIENCE_SECONDS: Final = 2.0
 _METRICS_LIMIT: Final = 4 << 20
+_WORKLOAD: Final = re.compile(rb'workload="([^"]*)"')
 
 
 class Via(StrEnum):
@@ -315,7 +317,7 @@ def _of_many(address: Address) -> bool:
     connection = HTTPConnection(address.host, address.port, timeout=_PATIENCE_SECONDS)
     try:
         connection.request("GET", "/metrics")
-        return b'workload="' in connection.getresponse().read(_METRICS_LIMIT)
+        return len(set(_WORKLOAD.findall(connection.getresponse().read(_METRICS_LIMIT)))) > 1
     except (OSError, HTTPException):
         return False
     finally:

@@ -68,6 +68,7 @@ class HttpServer:
         self._arriving: set[asyncio.Task[object]] = set()  # accepted, and known to be a connection in a turn or two
         self._sweeper: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._inhabited = asyncio.Event()
         self._draining = False
 
     @property
@@ -160,6 +161,7 @@ class HttpServer:
     def opened(self, connection: Held) -> bool:
         self._coming.discard(connection)
         self._connections.add(connection)
+        self._inhabited.set()
         if self._draining:
             connection.drain()
         return len(self._connections) <= self.limits.connections or self._make_room(connection)
@@ -192,6 +194,7 @@ class HttpServer:
         self._connections.discard(connection)
         if not self._connections:
             self._changed.set()
+            self._inhabited.clear()
 
     async def _until_empty(self, seconds: float) -> None:
         self._changed.clear()
@@ -203,7 +206,9 @@ class HttpServer:
             _logger.debug("%d connections left after %g s", len(self._connections), seconds)
 
     async def _sweep(self) -> None:
+        """A server without connections sleeps: every second of that would cost an idle device more than anything else here."""
         while True:
+            await self._inhabited.wait()
             await asyncio.sleep(_SWEEP_SECONDS)
             now = self.now()
             for connection in [each for each in self._connections if each.deadline < now]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -28,7 +29,8 @@ def classes(array: Array, count: int, labels: Sequence[str]) -> Array:
     Elements are `value:index`, with `:label` where the index has one; equal values in the order of their indices. Shape
     [rows, count], without the first axis for one axis; fewer columns when a row has fewer values.
     """
-    rows = array.reshape(1, -1) if array.ndim < 2 else array.reshape(array.shape[0], -1)  # noqa: PLR2004 - rows of values
+    several = array.ndim > 1
+    rows = array.reshape((array.shape[0], math.prod(array.shape[1:])) if several else (1, array.size))  # of values
     count = min(count, rows.shape[1])
     best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
     answer = np.empty(best.shape, dtype=object)
@@ -36,4 +38,4 @@ def classes(array: Array, count: int, labels: Sequence[str]) -> Array:
         for at, index in enumerate(columns):
             label = f":{labels[index]}" if index < len(labels) else ""
             answer[row, at] = f"{rows[row, index]:f}:{index}{label}".encode()
-    return answer[0] if array.ndim < 2 else answer  # noqa: PLR2004 - see above
+    return answer if several else answer[0]

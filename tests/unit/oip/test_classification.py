@@ -20,12 +20,16 @@ X = np.array([[1, 2, 3, 4], [5, 6, 7, 9]], np.float32)
         ([0.5], 9, ("a",), [b"0.500000:0:a"]),
         ([[[1, 2], [3, 4]]], 1, ("a",), [[b"4.000000:3"]]),
         (np.zeros((2, 0)), 3, (), np.zeros((2, 0))),
+        (np.zeros((0, 3)), 2, (), np.zeros((0, 2))),
+        (np.zeros((0, 2, 3)), 9, ("a",), np.zeros((0, 6))),
+        (np.zeros(0), 2, (), []),
         (np.array(3.0), 1, (), [b"3.000000:0"]),
     ],
 )
 def test_the_largest_values_of_each_row(values, count, labels, expected):
     answer = classes(np.asarray(values, np.float32), count, labels)
     assert answer.tolist() == np.asarray(expected, dtype=object).tolist()
+    assert answer.shape == np.shape(expected)
 
 
 def test_nan_is_never_the_largest():

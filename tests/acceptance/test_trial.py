@@ -207,7 +207,7 @@ def test_a_version_that_fails_its_soak_gives_way_at_once_to_the_one_kept_warm(st
     os.kill(runners(stack)[new], signal.SIGKILL)
     stack.await_rollout(rollout, RolloutStatus.UNDONE)
     client.stop()
-    assert serving(stack) == before
+    wait_until("the version before in the status", lambda: serving(stack) == before, 10)
     assert alone(stack) == pids  # loaded all the time
     assert [problem for problem in client.problems if not problem.startswith("503")] == []
     assert len(client.problems) <= 1  # the request that was in the runner that was killed

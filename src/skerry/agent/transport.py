@@ -19,7 +19,15 @@ from msgspec import Struct
 
 from skerry.agent.identity import Identity
 from skerry.effects import Clock, Entropy, Http, Reply
-from skerry.errors import EnrolmentRefused, HubError, NotFound, RateLimited, Unauthenticated, UnexpectedReply
+from skerry.errors import (
+    BadRequest,
+    EnrolmentRefused,
+    HubError,
+    NotFound,
+    RateLimited,
+    Unauthenticated,
+    UnexpectedReply,
+)
 from skerry.wire.v1.device import CLIENT_ASSERTION_TYPE, EnrolReply, EnrolRequest, ErrorBody, TokenReply
 from skerry.wire.v1.report import ReportAck, ReportBatch
 
@@ -191,7 +199,7 @@ class HubRoad:
 
 _JSON = {"content-type": "application/json"}
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)  # a hub must not end an agent with what it says
-_BY_CODE = {kind.code: kind for kind in (EnrolmentRefused, NotFound, RateLimited, Unauthenticated)}
+_BY_CODE = {kind.code: kind for kind in (BadRequest, EnrolmentRefused, NotFound, RateLimited, Unauthenticated)}
 
 
 def _refusal(reply: Reply, url: str) -> HubError | UnexpectedReply:

@@ -40,7 +40,7 @@ format: venv  ## Rewrite the code in house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: venv  ## Print the measured figures, each against a floor of the same run
+bench: venv  ## Print the measured figures, each against a floor of the same run (many minutes; installs peers once)
 	@for script in benchmarks/bench_*.py "benchmarks/serving.py --quick"; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 lock: venv  ## Resolve the dependencies anew and write requirements/*.lock

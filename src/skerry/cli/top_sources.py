@@ -107,7 +107,7 @@ class Watch:
             self._last.pop(key, None)
             self._pids.pop(place.url, None)
             state = "no answer" if place.state == "serving" else place.state
-            return [_with(idle, state=state, problem=str(error) or type(error).__name__)]
+            return [_with(idle, state=state, problem=_why(error))]
         before = self._last.get(key, {})
         self._last[key] = {reading.workload: reading for reading in readings}
         found = [rows(place.workload, place.state, before.get(each.workload), each) for each in readings]
@@ -151,6 +151,10 @@ class Watch:
             pid = _listener(address)
             self._pids[url] = (pid, now)
         return processes.tree(pid) if pid is not None else ()
+
+
+def _why(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 def _with(row: Row, *, state: str, problem: str) -> Row:

@@ -175,7 +175,10 @@ class Desk:
     def _settle(self, served: Served, call: Call, outcome: Outcome) -> None:
         """The answer first, then the books; but the time is taken before: a woken client may run before we do again."""
         total = self._now() - call.received
-        call.finish(outcome)
+        try:
+            call.finish(outcome)
+        except Exception:  # a transport's defect must not keep the others of a batch from their answers
+            _logger.exception("an answer was not given")
         if not call.counted:
             return
         counters = served.counters

@@ -554,3 +554,25 @@ def test_an_answer_that_cannot_be_handed_over_goes_over_the_loop(caplog):
     assert all(isinstance(outcome, Answered) for outcome in world.outcomes.values())
     assert len(world.outcomes) == 3
     assert "was not handed over" in caplog.text
+
+
+@pytest.mark.parametrize(("costs", "alone"), [(CHEAP, False), (CHEAP, True), (SLOW, False)])
+def test_a_defect_in_giving_one_answer_is_logged_and_takes_no_other_with_it(costs, alone, caplog):
+    world = World(costs, alone=alone)
+    given = []
+
+    def give(name, outcome):
+        given.append(name)
+        if name == "bad":
+            raise RuntimeError("a defect")
+
+    for name in ("first", "bad", "third", "fourth"):
+        call = Ask(received=world.clock.monotonic(), x=rows(1))
+        world.desk.ask(world.served, call, partial(give, name))
+    world.turn()
+    while world.pool.jobs:
+        world.pool.release()
+    assert given == ["first", "bad", "third", "fourth"]
+    assert "a defect" in caplog.text
+    assert world.served.counters.answered == 4
+    assert not world.served.counters.failed

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import islice
 from typing import Final
 
 from skerry.wire.v1.runner import TrialCounts
@@ -19,6 +20,7 @@ FLIPS_KEPT: Final = 32
 
 OTHER_FLIPS: Final = "other"
 
+_PAIR: Final = 160  # characters
 _SMALLEST: Final = 1e-4  # a shift below it is none
 _LARGEST: Final = 1e6
 _LOG_GAMMA: Final = math.log(1.1 / 0.9)  # every shift is within a tenth of its bucket's middle
@@ -158,12 +160,17 @@ class Comparison:
 
 
 def heard(counts: TrialCounts) -> Comparison:
-    """As the agent hears it. Problems of a newer runner's vocabulary count as failed."""
+    """As the agent hears it, who does not trust it: no part is larger than its whole, and there are only so many names.
+    Problems of a newer runner's vocabulary count as failed.
+    """
     made = Comparison()
     made.asked, made.dropped, made.skipped = counts.asked, counts.dropped, counts.skipped
-    made.compared, made.agreed = counts.compared, counts.agreed
-    for word, count in counts.problems.items():
+    made.compared, made.agreed = counts.compared, min(counts.agreed, counts.compared)
+    left = counts.asked
+    for word, said in counts.problems.items():
+        count = min(said, left)
+        left -= count
         made.problems[Problem(word) if word in set(Problem) else Problem.FAILED] += count
-    made.flips.update(counts.flips)
+    made.flips.update({pair[:_PAIR]: count for pair, count in islice(counts.flips.items(), FLIPS_KEPT + 1)})
     made.shifts = Shifts(counts.shifts, counts.shift_total)
     return made

@@ -21,9 +21,18 @@ end of file on the socket means the agent died: the runner goes on serving until
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from skerry.wire.v1.device import Trial
+
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Measured = Annotated[float, Meta(ge=0, le=1e12)]
+"""What a runner says of itself is not trusted: the agent calculates with these. A message out of bounds is not understood."""
+
+LatencyBuckets = dict[Annotated[int, Meta(ge=-5000, le=5000)], Count]
+ShiftBuckets = dict[Annotated[int, Meta(ge=-500, le=500)], Count]
 
 
 class Start(Struct, frozen=True, kw_only=True, tag="start"):
@@ -99,8 +108,8 @@ Command = Start | Serve | Drain | Acked | Rest | BeginTrial | EndTrial | Routes
 
 
 class Loaded(Struct, frozen=True, kw_only=True, tag="loaded"):
-    load_ms: float
-    rss_mib: float
+    load_ms: Measured
+    rss_mib: Measured
     engine: str
     sandbox: dict[str, str] = {}  # layer -> "on: ..." or "off: why"
     model: str = ""
@@ -119,30 +128,30 @@ class Serving(Struct, frozen=True, kw_only=True, tag="serving"):
 
 
 class Figures(Struct, frozen=True, kw_only=True, tag="figures"):
-    window_seconds: float
-    requests: int
-    errors: int
-    latency_p50_ms: float
-    latency_p95_ms: float
-    latency_p99_ms: float
-    probes: int
-    rss_mib: float
-    latency: dict[int, int] = {}  # buckets of the live requests' sketch (observe.latency), while a trial needs them
+    window_seconds: Measured
+    requests: Count
+    errors: Count
+    latency_p50_ms: Measured
+    latency_p95_ms: Measured
+    latency_p99_ms: Measured
+    probes: Count
+    rss_mib: Measured
+    latency: LatencyBuckets = {}  # buckets of the live requests' sketch (observe.latency), while a trial needs them
 
 
 class TrialCounts(Struct, frozen=True, kw_only=True, tag="trial-counts"):
     """What the runner that serves has counted since BeginTrial; observe.comparison says what each count means."""
 
     path: str
-    asked: int
-    dropped: int
-    compared: int
-    agreed: int
-    problems: dict[str, int] = {}
-    flips: dict[str, int] = {}
-    shift_total: float = 0.0
-    shifts: dict[int, int] = {}
-    skipped: int = 0
+    asked: Count
+    dropped: Count
+    compared: Count
+    agreed: Count
+    problems: dict[str, Count] = {}
+    flips: dict[str, Count] = {}
+    shift_total: Annotated[float, Meta(ge=-1e300, le=1e300)] = 0.0
+    shifts: ShiftBuckets = {}
+    skipped: Count = 0
 
 
 class Resting(Struct, frozen=True, kw_only=True, tag="resting"):

@@ -14,6 +14,7 @@ from skerry.cli.rollout_text import headline, plan_lines
 from skerry.cli.rollout_watch import follow, judge
 from skerry.cli.world import World
 from skerry.errors import RolloutRefused
+from skerry.hub.rollout.trials import trial_problem
 from skerry.wire.v1.device import KeepWarm, Trial
 from skerry.wire.v1.operator import Gate, OnFailure, RolloutSpec, StageSpec
 
@@ -154,8 +155,11 @@ def _stages(canary: int | None, stages: str | None, stage_soak: float) -> tuple[
 
 
 def _rehearse(hub: HubClient, spec: RolloutSpec, output: Output) -> None:
-    """Everything that can be checked without changing anything: the model is there, the fleet too, somebody is in it."""
+    """What can be checked without changing anything: the model and the fleet are there, somebody is in it, gates can be measured."""
     pick_models(hub.models(), [spec.bundle])
+    problem = trial_problem(spec)
+    if problem:
+        raise RolloutRefused(rollout=f"of {spec.bundle}", action="start", problem=problem)
     selector = hub.fleet(spec.fleet).selector if spec.fleet else spec.selector
     reached = [device for device in hub.devices(selector) if not device.revoked]
     if not reached:

@@ -111,6 +111,13 @@ def test_deploy_dry_run_finds_that_nobody_would_get_it(shell):
     assert "no device matches" in ran.err
 
 
+def test_deploy_dry_run_finds_a_gate_that_nothing_would_measure(shell):
+    shell.hub.on("GET", "/api/v1/models", page(model()))
+    ran = shell(f'{DEPLOY} --gate "agreement>=98%" --dry-run')
+    assert ran.code == 1
+    assert "gate agreement needs a trial by shadow" in ran.err
+
+
 def test_a_workload_that_is_no_name_is_refused_here(shell):
     ran = shell("deploy weld-defect:1.5.1 --workload ../evil -l line=a")
     assert ran.code == 2

@@ -185,6 +185,26 @@ def test_an_answer_that_ends_its_connection_goes_over_the_loop(run, fields):
     run(main())
 
 
+def test_a_client_that_has_left_before_its_answer_leaves_no_connection(run, caplog):
+    async def main():
+        async with Server() as server:
+            server.gate.clear()
+            _, writer = await server.connect()
+            writer.write(get(b"/x"))
+            await closed(writer)  # to the server, as if it had closed its own side only
+            connection = next(iter(server.server._connections))
+            while not connection._finished:
+                await turn()
+            server.gate.set()
+            await server.sent.wait()
+            async with asyncio.timeout(5):
+                while server.server.connections:
+                    await turn()
+
+    run(main())
+    assert not caplog.records
+
+
 def test_head_and_http_1_0_go_over_the_loop(run):
     async def main():
         async with Server() as server:

@@ -22,6 +22,7 @@ from skerry.serve.grpc.limits import GrpcLimits
 from skerry.serve.grpc.status import GrpcStatus
 from skerry.serve.grpc.stream import PREFIX, State, Stream
 from skerry.serve.grpc.streams import Server, Streams
+from skerry.serve.http.connection import end_writing
 
 _LINGER_SECONDS: Final = 2.0
 _NEVER: Final = float("inf")
@@ -431,7 +432,7 @@ class GrpcConnection(asyncio.Protocol):
         self.finished = self._lingering = True
         self._until = self._host.now() + _LINGER_SECONDS
         if self._transport is not None:
-            self._transport.write_eof()
+            end_writing(self._transport)
 
 
 def _size(payload: bytes, exactly: int | None = None, *, at_least: int = 0) -> None:

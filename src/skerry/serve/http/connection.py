@@ -411,7 +411,7 @@ class Connection(asyncio.Protocol):
         if self._read_paused:
             self._read_paused = False
             transport.resume_reading()
-        transport.write_eof()
+        end_writing(transport)
         self._set_deadline()
 
     def _set_deadline(self) -> None:
@@ -425,6 +425,14 @@ class Connection(asyncio.Protocol):
             self.deadline = self._receiver.since + limits.request_seconds
         else:
             self.deadline = self._host.now() + limits.idle_seconds
+
+
+def end_writing(transport: asyncio.Transport) -> None:
+    """Of a client that has gone the sockets of asyncio do not say it, but fail: then there is nothing to linger for."""
+    try:
+        transport.write_eof()
+    except OSError:
+        transport.abort()
 
 
 def _send_at_once(connected: socket.socket | None) -> None:

@@ -250,6 +250,18 @@ def test_runner_gets_no_secrets_and_cannot_phone_home(made, monkeypatch):
     assert Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip() == "500"
 
 
+def test_runner_somebody_else_told_to_end_is_started_again(made):
+    """It drains by itself, as one does that only says that it was drained."""
+    launch = made.launch()
+    made.serve(launch)
+    first = made.supervisor._slot("eye").serving
+    os.kill(first.pid, signal.SIGTERM)
+    made.until("its end", lambda: not first.alive)
+    made.until("another one", lambda: made.tended() == launch.digest)
+    assert made.supervisor._slot("eye").serving is not first
+    assert made.ask() == "digits:1.0.0"
+
+
 # --- kept warm
 
 

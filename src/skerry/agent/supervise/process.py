@@ -93,6 +93,7 @@ class RunnerProcess:
         self._serving = False
         self._failure = ""
         self._over = False
+        self._drained = False
         self.expected_to_end = False
         self.resident_mib = 0.0  # as it last said
         self._control, theirs = socket.socketpair()
@@ -279,8 +280,8 @@ class RunnerProcess:
                     self._failure = f"{event.code}: {event.message}"
                 case wire.Resting():
                     _log.info("rests pid=%d workload=%s", self.pid, self.launch.workload)
-                case wire.Drained():
-                    self.expected_to_end = True
+                case wire.Drained():  # told to or not: whether that was expected is not the runner's to say
+                    self._drained = True
             self._changed.notify_all()
 
     def _tell_sandbox(self, layers: Mapping[str, str]) -> None:
@@ -291,7 +292,7 @@ class RunnerProcess:
 
     def _reap(self) -> None:
         try:
-            self._process.wait(self._timing.end if self.expected_to_end else 1.0)
+            self._process.wait(self._timing.end if self.expected_to_end or self._drained else 1.0)
         except subprocess.TimeoutExpired:  # it closed its socket but lives: nobody could tell it anything any more
             self._process.kill()
             self._process.wait()

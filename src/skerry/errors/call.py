@@ -15,7 +15,7 @@ class CallRefused(CallError):
 
     code = "SKY-8001"
     template = "{url} refused with {status}: {problem}"
-    advice = "4xx: change the request. 503: try again a little later."
+    advice = "4xx: change the request. 503: try again a little later. 504: give it more time."
 
 
 class ServerUnreachable(CallError):

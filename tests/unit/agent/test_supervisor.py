@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from skerry.agent.update.contract import Launch
 from skerry.bundle.unpacked import unpack
 from skerry.effects.system import SystemClock
 from skerry.errors import AddressTaken, RunnerFailed, SelfTestFailed
-from skerry.wire.v1.runner import Result
+from skerry.wire.v1.runner import Result, Route, Routes
 from support import bundles
 
 FAKE = (sys.executable, str(Path(__file__).parents[2] / "support" / "fake_runner.py"))
@@ -259,6 +260,23 @@ def test_runner_somebody_else_told_to_end_is_started_again(made):
     made.until("its end", lambda: not first.alive)
     made.until("another one", lambda: made.tended() == launch.digest)
     assert made.supervisor._slot("eye").serving is not first
+    assert made.ask() == "digits:1.0.0"
+
+
+def test_runner_that_does_not_listen_holds_up_nobody_and_is_replaced(made):
+    made.supervisor.close()
+    made.supervisor = made.make(timing=replace(TIMING, deaf=0.3))
+    launch = made.launch()
+    made.serve(launch)
+    deaf = made.supervisor._slot("eye").serving
+    os.kill(deaf.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    routes = Routes(routes=tuple(Route(workload=f"w{n}", model="m", version="1") for n in range(200)))
+    while deaf.alive:
+        deaf.routes(routes)
+        assert time.monotonic() - began < 20
+    assert "did not read" in deaf.problem
+    made.until("another one", lambda: made.tended() == launch.digest)
     assert made.ask() == "digits:1.0.0"
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -52,6 +53,7 @@ class Timing:
     end: float = 15.0
     figures: float = 1.0
     probe: float = 1.0
+    deaf: float = 5.0  # how long a runner may leave what it is told unread, once that fills the socket
     patience: float = 1.5  # while no runner of a workload is up; then the agent answers in its stead
 
 
@@ -97,6 +99,7 @@ class RunnerProcess:
         self.expected_to_end = False
         self.resident_mib = 0.0  # as it last said
         self._control, theirs = socket.socketpair()
+        self._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._timing.deaf))
         try:
             self._process = _spawn(launch, inherited, theirs, surroundings)
         except OSError as error:
@@ -230,6 +233,11 @@ class RunnerProcess:
     def _send(self, command: wire.Command) -> None:
         try:
             self._control.sendall(msgspec.json.encode(command) + b"\n")
+        except BlockingIOError:  # stopped, or worse: it must hold up neither the agent nor other workloads
+            self._failure = "it did not read what it was told"
+            _log.error("runner is deaf pid=%d workload=%s", self.pid, self.launch.workload)
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
         except OSError:  # it is gone: the reader notices and says why
             _log.debug("send failed workload=%s", self.launch.workload)
 
@@ -371,6 +379,12 @@ def _environment(ours: Mapping[str, str], launch: Launch, inherited: Inherited, 
         orphans.PORT_VARIABLE: str(inherited.doors.port),
         **{variable: str(numbers[name]) for name, variable in orphans.NUMBERS.items() if name in numbers},
     }
+
+
+def _timeval(seconds: float) -> bytes:
+    """socket(7), SO_SNDTIMEO."""
+    whole = int(seconds)
+    return struct.pack("@ll", whole, int((seconds - whole) * 1e6))
 
 
 def _exit_words(code: int | None) -> str:

@@ -5,6 +5,7 @@ import json
 import tracemalloc
 import weakref
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -427,7 +428,12 @@ def test_the_request_of_a_client_that_has_gone_is_not_run(headers):
     rig = Rig(cost=1.0, hold=True)
     ran = []
     engine = rig.served["m"].engine
-    rig.served["m"].engine = SimpleNamespace(run=lambda inputs: ran.append(1) or engine.run(inputs))
+
+    def run(inputs):
+        ran.append(1)
+        return engine.run(inputs)
+
+    rig.served["m"].engine = cast("Any", SimpleNamespace(run=run))
     body = gzip.compress(BODY) if headers else BODY
     first = rig.connection
     rig.send(post("/v2/models/m/infer", body, **headers))
@@ -450,7 +456,7 @@ def test_a_lost_connection_leaves_nothing_for_the_garbage_collector_while_its_re
     gc.disable()
     try:
         rig.connection.connection_lost(None)
-        rig.connection = None
+        del rig.connection
         assert connection() is not None  # the request has it
         rig.pool.release()
         assert connection() is None

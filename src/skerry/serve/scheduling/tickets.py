@@ -84,7 +84,7 @@ def in_vain(ticket: Ticket, now: float) -> SkerryError | None:
 def run_one(served: Served, ticket: Ticket, now: Monotonic) -> Outcome:
     """Never raises: an expected error is an outcome, and a defect in one request is no other's."""
     begun = now()
-    if (vain := in_vain(ticket, begun)) is not None:
+    if (ticket.deadline or ticket.call.gone) and (vain := in_vain(ticket, begun)) is not None:
         return Refused(error=vain)
     try:
         request = ticket.request

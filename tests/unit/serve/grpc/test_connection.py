@@ -4,7 +4,7 @@
 import gc
 import weakref
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -277,7 +277,12 @@ def runs_of(rig):
     """One entry for every run from now on."""
     runs = []
     engine = rig.served["m"].engine
-    rig.served["m"].engine = SimpleNamespace(run=lambda inputs: runs.append(1) or engine.run(inputs))
+
+    def run(inputs):
+        runs.append(1)
+        return engine.run(inputs)
+
+    rig.served["m"].engine = cast("Any", SimpleNamespace(run=run))
     return runs
 
 

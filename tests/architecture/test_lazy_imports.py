@@ -12,6 +12,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "skerry"
 ALLOWED = {
     "serve/http2.py": {  # protobuf and hpack only where a client speaks gRPC
         "skerry.serve.grpc.connection",
+        "skerry.serve.grpc.logged",
         "skerry.serve.grpc.service",
     },
     "cli/main.py": {"skerry.cli.program"},  # help and version are answered before click is loaded

@@ -159,7 +159,7 @@ class Agent:
             refresh_every=self._config.refresh,
         )
         self._reporter = Reporter(self._outbox, self._road, self._backoff())
-        actor = Actor(
+        self._actor = Actor(
             Means(
                 records=self._records,
                 history=self._history,
@@ -175,9 +175,8 @@ class Agent:
                 taken=self._supervisor.taken,
             )
         )
-        self._actor = actor
         self._updater = Updater(
-            actor=actor,
+            actor=self._actor,
             records=self._records,
             supervisor=self._supervisor,
             clock=self._clock,

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from msgspec import Struct
 
 from skerry.errors import InferenceFailed, SkerryError
 from skerry.oip.messages import InferRequest, ModelSignature
 from skerry.runtime.datatypes import Array
+
+_logger = logging.getLogger(__name__)
+_What = TypeVar("_What")
 
 
 class Call(Struct, kw_only=True, gc=False):
@@ -78,6 +83,14 @@ class Crashed(Struct, frozen=True, kw_only=True):
     @property
     def error(self) -> SkerryError:
         return InferenceFailed(name=self.name, problem="an internal error, see the log")
+
+
+def attempt(step: Callable[[_What], None], what: _What) -> None:
+    """A step of a call with its answer. A transport's defect there must not end the thread, nor cost the rest of a batch theirs."""
+    try:
+        step(what)
+    except Exception:
+        _logger.exception("an answer was not given")
 
 
 Outcome = Answered | Refused | Crashed

@@ -13,8 +13,8 @@ from typing import Final, Protocol
 from skerry.effects import Clock
 from skerry.errors import ModelElsewhere, NotReady, Overloaded, SkerryError
 from skerry.runtime.costs import Costs, Typical, scaled
-from skerry.serve.calls import Answered, Call, Crashed, Done, Outcome, Refused
-from skerry.serve.scheduling.lanes import InlineLane, Lane, Pool, Turn, WorkerLane, hand_over
+from skerry.serve.calls import Answered, Call, Crashed, Done, Outcome, Refused, attempt
+from skerry.serve.scheduling.lanes import InlineLane, Lane, Pool, Turn, WorkerLane
 from skerry.serve.scheduling.placing import misplaced, place
 from skerry.serve.scheduling.tickets import admit, run_one
 from skerry.serve.served import Served, find
@@ -159,7 +159,7 @@ class Desk:
         try:
             outcome = run_one(served, admit(served, call, self._now), self._now)
             if isinstance(outcome, Answered):
-                hand_over(call, outcome)
+                attempt(call.hand_over, outcome.answer)
         except SkerryError as error:
             outcome = Refused(error=error)
         except Exception as error:  # the outermost frame of a request
@@ -175,10 +175,7 @@ class Desk:
     def _settle(self, served: Served, call: Call, outcome: Outcome) -> None:
         """The answer first, then the books; but the time is taken before: a woken client may run before we do again."""
         total = self._now() - call.received
-        try:
-            call.finish(outcome)
-        except Exception:  # a transport's defect must not keep the others of a batch from their answers
-            _logger.exception("an answer was not given")
+        attempt(call.finish, outcome)
         if not call.counted:
             return
         counters = served.counters

@@ -553,7 +553,7 @@ def test_an_answer_that_cannot_be_handed_over_goes_over_the_loop(caplog):
         world.pool.release()
     assert all(isinstance(outcome, Answered) for outcome in world.outcomes.values())
     assert len(world.outcomes) == 3
-    assert "was not handed over" in caplog.text
+    assert "was not given" in caplog.text
 
 
 @pytest.mark.parametrize(("costs", "alone"), [(CHEAP, False), (CHEAP, True), (SLOW, False)])

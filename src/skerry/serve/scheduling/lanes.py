@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import heapq
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,10 @@ from itertools import count
 from typing import Final, Protocol
 
 from skerry.errors import Overloaded
-from skerry.serve.calls import Answered, Call, Outcome, Refused
+from skerry.serve.calls import Answered, Call, Outcome, Refused, attempt
 from skerry.serve.scheduling.placing import Placement
 from skerry.serve.scheduling.tickets import Monotonic, Result, Ticket, groups, in_vain, run, run_one
 from skerry.serve.served import Served
-
-_logger = logging.getLogger(__name__)
 
 _TURN_SECONDS: Final = 0.003  # what a turn of the loop may spend in engines before it looks at its sockets again
 _ORDINARY: Final = 1 << 33  # the priority of a request that names none: behind those that do
@@ -214,7 +211,7 @@ class WorkerLane:
         results = run(self._served, tickets, self._now)
         for call, outcome in results:
             if isinstance(outcome, Answered):
-                hand_over(call, outcome)
+                attempt(call.hand_over, outcome.answer)
         self._pool.deliver(partial(self._take, results, self._now() - begun))
 
     def _take(self, results: Sequence[Result], seconds: float) -> None:
@@ -223,14 +220,6 @@ class WorkerLane:
         self._start()
         for call, outcome in results:
             self._settle(self._served, call, outcome)
-
-
-def hand_over(call: Call, outcome: Answered) -> None:
-    """A defect there must not end the worker, nor keep the others of its batch from their answers."""
-    try:
-        call.hand_over(outcome.answer)
-    except Exception:
-        _logger.exception("an answer was not handed over")
 
 
 def in_turn(tickets: Sequence[Ticket], *, after: bool = False) -> Sequence[Ticket]:

@@ -3,15 +3,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import socket
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from skerry.agent.reconcile import Reason, TrialSeen, judge_trial
+from skerry.agent.supervise.copies import Copies
+from skerry.agent.supervise.verdict import Verdict
 from skerry.agent.supervise.watch import FiguresWindow
 from skerry.observe.comparison import heard
 from skerry.observe.latency import LatencySketch
+from skerry.runner.exchange import _spilled
+from skerry.wire.v1 import keeper as wire
 from skerry.wire.v1.device import Trial
 from skerry.wire.v1.runner import Event, Figures, Loaded, TrialCounts
 
@@ -102,3 +110,92 @@ def test_a_part_larger_than_its_whole_is_no_more_than_the_whole(lie, elapsed):
     )
     judged = judge_trial(Trial(min_samples=10), seen)
     assert judged.reason in {"", Reason.TRIAL_ERROR_RATE}
+
+
+# --- the keeper
+
+
+def told(channel: socket.socket, kind: int, number: int, *descriptors: int) -> None:
+    socket.send_fds(channel, [wire.MESSAGE.pack(kind, number)], descriptors)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.fixture
+def copies():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made = Copies("w", ours)
+    yield made, theirs
+    made.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("kind", [wire.OPENED, wire.OPENED_BOX, wire.TABLE, wire.CLOSED, 99])
+def test_descriptors_that_are_no_connections_end_no_keeper_and_stay_with_nobody(copies, kind, tmp_path):
+    made, theirs = copies
+    readable = os.open(tmp_path, os.O_RDONLY)
+    memory = os.memfd_create("t", os.MFD_ALLOW_SEALING)
+    os.ftruncate(memory, 4096)
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    write_only = os.open(f"/proc/self/fd/{memory}", os.O_WRONLY)
+    before = descriptors()
+    for descriptor in (readable, write_only):
+        told(theirs, kind, 1, descriptor)
+        assert made.take(room=10)
+    assert descriptors() == before
+    assert len(made) == 0
+    for descriptor in (readable, memory, write_only):
+        os.close(descriptor)
+
+
+def test_one_number_for_many_connections_holds_one_copy(copies):
+    made, theirs = copies
+    one, other = socket.socketpair()
+    before = descriptors()
+    for _ in range(50):
+        told(theirs, wire.OPENED, 7, one.fileno())
+    assert made.take(room=10)
+    assert (len(made), descriptors()) == (1, before + 1)
+    theirs.shutdown(socket.SHUT_RDWR)
+    for copy in made.judged():
+        copy.connection.close()
+    one.close()
+    other.close()
+
+
+def test_connections_of_every_kind_are_judged(copies):
+    made, theirs = copies
+    kinds = [
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM),
+        socket.create_server(("127.0.0.1", 0)),
+    ]
+    for number, each in enumerate(kinds):
+        told(theirs, wire.OPENED, 2**31 + number, each.fileno())
+        each.close()
+    assert made.take(room=10)
+    for copy in made.judged():
+        assert copy.verdict in set(Verdict)
+        copy.connection.close()
+
+
+# --- the exchange
+
+
+def test_a_body_that_is_a_pipe_or_has_no_end_is_not_waited_for():
+    reading, writing = os.pipe()
+    holes = os.memfd_create("holes")
+    os.ftruncate(holes, 1 << 40)
+    for descriptor in (reading, holes):
+        with pytest.raises(OSError, match="not the body of a request"):
+            _spilled(descriptor)
+    for descriptor in (reading, writing, holes):
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("count", [-1, 2**63])
+def test_byte_counts_nobody_can_note_are_refused(count):
+    with pytest.raises(msgspec.MsgspecError):
+        wire.decode(msgspec.msgpack.encode([False, count, 0, 0, None, False]))

@@ -8,13 +8,16 @@ in its way. A workload's exchange is the agent's: what waits in it outlives the 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
+import stat
 from array import array
 from collections.abc import Callable
 from typing import Final
 
+from skerry.serve.http.call import BODY_LIMIT
 from skerry.serve.http.connection import Begun, Connection
 from skerry.serve.http.message import Head, HttpRequest
 from skerry.serve.http.server import HttpServer
@@ -162,6 +165,10 @@ def _spill(body: bytes) -> int:
 
 
 def _spilled(memory: int) -> bytes:
+    """Raises OSError for what is no file, as a pipe that would be waited for, or is larger than a body may be."""
+    info = os.fstat(memory)
+    if not stat.S_ISREG(info.st_mode) or info.st_size > BODY_LIMIT:
+        raise OSError(errno.EINVAL, "not the body of a request")
     with os.fdopen(os.dup(memory), "rb") as file:
         file.seek(0)
-        return file.read()
+        return file.read(BODY_LIMIT)

@@ -83,16 +83,25 @@ class Copies:
             kind, number = -1, 0
         else:
             kind, number = wire.MESSAGE.unpack(data)
-        if kind == wire.CLOSED:
-            connection, _ = self._lines.pop(number, (None, False))
-            if connection is not None:
-                connection.close()
-        elif kind == wire.TABLE and descriptors and self._table is None:
-            self._map(descriptors[0])
-        elif kind in {wire.OPENED, wire.OPENED_BOX} and descriptors and len(self._lines) < room:
-            self._lines[number] = (socket.socket(fileno=descriptors.pop()), kind == wire.OPENED_BOX)
+        try:
+            if kind == wire.CLOSED:
+                self._forget(number)
+            elif kind == wire.TABLE and descriptors and self._table is None:
+                self._map(descriptors[0])
+            elif kind in {wire.OPENED, wire.OPENED_BOX} and descriptors and len(self._lines) < room:
+                self._forget(number)
+                connection = socket.socket(fileno=descriptors[0])
+                descriptors.clear()
+                self._lines[number] = (connection, kind == wire.OPENED_BOX)
+        except (OSError, ValueError) as error:  # no connection, or no table: a runner is not trusted to send any
+            _log.warning("not taken workload=%s kind=%d error=%s", self.workload, kind, error)
         for descriptor in descriptors:
             os.close(descriptor)
+
+    def _forget(self, number: int) -> None:
+        connection, _ = self._lines.pop(number, (None, False))
+        if connection is not None:
+            connection.close()
 
     def _map(self, descriptor: int) -> None:
         """A runner is not trusted with the agent's memory: one it shrank later would kill the agent at the first read."""

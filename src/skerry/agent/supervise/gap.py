@@ -57,7 +57,11 @@ def _handed(exchange: socket.socket) -> Iterator[tuple[socket.socket, wire.Hande
         return
     for more in descriptors[1:]:  # the request's body
         os.close(more)
-    connection = socket.socket(fileno=descriptors[0])
+    try:
+        connection = socket.socket(fileno=descriptors[0])
+    except OSError:  # no connection at all
+        os.close(descriptors[0])
+        return
     try:
         yield connection, wire.decode(data)
     except ValueError:

@@ -19,10 +19,10 @@ the body of its request.
 from __future__ import annotations
 
 from struct import Struct as Layout
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 TABLE: Final = 0
 OPENED: Final = 1
@@ -37,6 +37,9 @@ COUNT: Final = LEAVING - 1
 
 LARGEST_INLINE: Final = 48 * 1024
 """Larger bodies are spilled: a datagram has to fit into the smallest send buffer."""
+
+
+Bytes = Annotated[int, Meta(ge=0, le=2**60)]  # since the connection began
 
 
 class HandedRequest(Struct, frozen=True, kw_only=True, array_like=True):
@@ -54,9 +57,9 @@ class Handed(Struct, frozen=True, kw_only=True, array_like=True):
     """A connection on its way. Byte counts since it began: `settled` of `received` were answered, with `sent`."""
 
     box: bool  # it came in on the address of the whole box
-    received: int = 0
-    sent: int = 0
-    settled: int = 0
+    received: Bytes = 0
+    sent: Bytes = 0
+    settled: Bytes = 0
     request: HandedRequest | None = None
     spilled: bool = False
 

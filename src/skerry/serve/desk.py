@@ -58,7 +58,9 @@ class Desk:
         self._today = around.clock.now
         self.witness = witness
         self.divert: Divert | None = None  # while a canary answers a share of the requests
-        self.elsewhere: Mapping[tuple[str, str], int] = {}  # (model, version or "") -> port of the workload that serves it
+        self.elsewhere: Mapping[
+            tuple[str, str], int
+        ] = {}  # (model, version or "") -> port of the workload that serves it
         self._reading = 0  # requests that are read on a worker
         self.lanes: dict[str, Lane] = {}
         self._typical: dict[str, Typical] = {}

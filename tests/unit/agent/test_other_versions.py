@@ -15,7 +15,15 @@ from skerry.agent.state import Attempt, Phase
 from skerry.agent.transport import Backoff
 from skerry.errors import BadRequest
 from skerry.wire.v1.device import Assignment, BundleRef, KeepWarm, Limits, Trial, TrialMode, WorkloadSpec
-from skerry.wire.v1.report import FiguresReport, ReportAck, ReportBatch, TrialReport, WorkloadReport, WorkloadState
+from skerry.wire.v1.report import (
+    Body,
+    FiguresReport,
+    ReportAck,
+    ReportBatch,
+    TrialReport,
+    WorkloadReport,
+    WorkloadState,
+)
 from skerry.wire.v1.runner import TrialCounts
 
 REF = BundleRef(line="l", model="m", version="1", digest="sha256:1", release_seq=1, target="l/m/1.json")
@@ -131,7 +139,8 @@ def test_reports_of_trials_hold_up_nothing_at_a_hub_that_was_set_back(tmp_path, 
     trying = WorkloadReport(workload="w", digest="d", state=WorkloadState.TRYING)
     done = WorkloadReport(workload="w", digest="d", state=WorkloadState.COMMITTED)
     outbox = Outbox(tmp_path / "outbox.db")
-    outbox.put((1.0, body) for body in [*([] if first else [figures]), trying, trial, figures, trial, done])
+    bodies: list[Body] = [*([] if first else [figures]), trying, trial, figures, trial, done]
+    outbox.put((1.0, body) for body in bodies)
     hub = OldHub()
     reporter = Reporter(outbox, hub, Backoff(Dice()))  # type: ignore[arg-type] # the one call a reporter makes
     assert [reporter.round(0.0) for _ in range(12)] == [0.0] * 12

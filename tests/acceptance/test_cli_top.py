@@ -54,8 +54,8 @@ def test_a_server_without_an_agent(busy, tmp_path):
     header, line = ran.stdout.splitlines()
     values = dict(
         zip(
-            header.replace("P50 MS", "P50").replace("QUEUE MS", "QUEUE").replace("CPU %", "CPU").split(),
-            line.split(),
+            header.replace(" MS", "").replace("CPU %", "CPU").split(),
+            line.replace(" MiB", "M").split(),
             strict=True,
         )
     )

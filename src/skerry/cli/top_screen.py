@@ -61,19 +61,19 @@ COLUMNS: Final = (
     Column("WORKLOAD", 0, lambda row: _shortened(row.workload), number=False),
     Column("STATE", 1, lambda row: row.state, number=False),
     Column(
-        "MODEL", 10, lambda row: _shortened(f"{row.model}:{row.version}" if row.version else row.model), number=False
+        "MODEL", 6, lambda row: _shortened(f"{row.model}:{row.version}" if row.version else row.model), number=False
     ),
     Column("VARIANT", 12, lambda row: _shortened(row.variant, 12), number=False),
     Column("REQ/S", 2, lambda row: figure(row.requests_per_second)),
     Column("P50 MS", 5, lambda row: figure(row.p50_ms if row.p50_ms is not None else row.mean_ms)),
     Column("P95 MS", 3, lambda row: figure(row.p95_ms)),
-    Column("P99 MS", 8, lambda row: figure(row.p99_ms)),
-    Column("QUEUE MS", 9, lambda row: figure(row.queue_ms)),
+    Column("P99 MS", 9, lambda row: figure(row.p99_ms)),
+    Column("QUEUE MS", 10, lambda row: figure(row.queue_ms)),
     Column("WAITING", 11, lambda row: figure(row.waiting)),
     Column("BATCH", 11, lambda row: figure(row.batch)),
     Column("BAD/S", 4, lambda row: figure(_bad(row))),
-    Column("CPU %", 6, lambda row: figure(row.cpu_percent)),
-    Column("RSS", 7, lambda row: _mib(row.rss_mib)),
+    Column("CPU %", 7, lambda row: figure(row.cpu_percent)),
+    Column("RSS", 8, lambda row: _mib(row.rss_mib)),
 )
 
 

@@ -132,7 +132,7 @@ class Watch:
         if not models:
             models = from_statistics(_object(address, "/v2/models/stats"))
         pids = self._tree(url, address)
-        rss = processes.memory(pids).rss if pids else resident
+        rss = processes.memory(pids).rss if pids and resident is None else resident
         return Reading(
             at=self._clock.monotonic(),
             models=models,

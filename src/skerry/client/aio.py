@@ -235,7 +235,7 @@ class AsyncClient:
             fresh = await asyncio.wait_for(_connect(self._address, self._answers), max(until - monotonic(), 0))
             return await self._over(fresh, message, until)
         except TimeoutError as error:
-            raise CallTimedOut(url=self._address.url, seconds=seconds) from error
+            raise CallTimedOut(url=self._address.url, seconds=round(seconds, 3)) from error
         except Stale as error:
             raise ConnectionBroken(url=self._address.url) from error
         except OSError as error:

@@ -153,7 +153,7 @@ class Client:
                     raise ConnectionBroken(url=self._address.url) from error
         left = seconds - (monotonic() - began)
         if left <= 0:
-            raise CallTimedOut(url=self._address.url, seconds=seconds)
+            raise CallTimedOut(url=self._address.url, seconds=round(seconds, 3))
         fresh = Connection(self._address, self._answers, left)
         try:
             return self._over(fresh, message, max(left - (monotonic() - began), 1e-6), seconds)

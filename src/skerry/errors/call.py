@@ -26,7 +26,7 @@ class ServerUnreachable(CallError):
 
 class CallTimedOut(CallError):
     code = "SKY-8003"
-    template = "{url} gave no answer within {seconds:g} s"
+    template = "{url} gave no answer within {seconds} s"
     advice = "The server was told the same deadline; it may have run the request all the same."
 
 

@@ -56,6 +56,8 @@ def decode_tensor(name: str, datatype: str, shape: tuple[int, ...], data: Raw | 
         else:
             array = _integers(view, datatype, depth)
     except (DecodeError, UnicodeError, ValueError, OverflowError, RecursionError) as error:
+        if isinstance(error, DecodeError) and not isinstance(error, ValidationError):
+            raise InferenceRequestInvalid(problem=f"the request is not valid: {error}") from error
         raise InferenceRequestInvalid(problem=f"input {name}: data does not fit {datatype}: {error}") from error
     return _shaped(name, array, shape, nested=depth > 1)
 

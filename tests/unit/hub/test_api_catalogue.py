@@ -268,7 +268,7 @@ def test_what_a_clock_signed_that_was_years_ahead_is_signed_anew(hub):
         world.clock.jump(10 * 365 * 86_400)
         assert await world.hub.catalogue.refresh()
         world.clock.jump(-10 * 365 * 86_400)
-        assert await world.hub.catalogue.refresh()
+        await world.hub.catalogue.refresh()  # the hub's own round may have been there first
         assert not await world.hub.catalogue.refresh()
         for name, life in (("timestamp", publish.TIMESTAMP_LIFETIME), ("snapshot", publish.SNAPSHOT_LIFETIME)):
             served = await world.hub.catalogue._newest(f"{name}.json")

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 _NS: Final = 1e9
 _KIB: Final = 1024
+_STARTED: Final = 19  # behind the name in parentheses
 _PROC: Final = Path("/proc")
 _POWERCAP: Final = Path("/sys/class/powercap")
 _MICROJOULE: Final = 1e-6
@@ -127,9 +128,15 @@ def unix_listener(path: str) -> int | None:
 def _holder(inodes: set[str]) -> int | None:
     """Who has one of these sockets open. An agent hands its listeners on: then it is the youngest that serves."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    names = sorted((int(name) for name in os.listdir(_PROC) if name.isdigit()), reverse=True)  # noqa: PTH208 - names
-    holders = (pid for pid in names if any(_target(link) in wanted for link in _entries(_PROC / str(pid) / "fd")))
-    return next(holders, None)
+    processes = [entry for entry in _entries(_PROC) if entry.name.isdigit()]
+    holders = [entry for entry in processes if any(_target(link) in wanted for link in _entries(entry / "fd"))]
+    return int(max(holders, key=_age).name) if holders else None
+
+
+def _age(process: Path) -> tuple[int, int]:
+    """Grows with the time it was started: numbers of processes begin anew one day (proc_pid_stat(5), field 22)."""
+    fields = _read(process / "stat").rpartition(")")[2].split()
+    return (int(fields[_STARTED]) if len(fields) > _STARTED else 0, int(process.name))
 
 
 def _target(link: Path) -> str:

@@ -163,8 +163,12 @@ class Session:
         for measure, into, way in jobs:
             if way.name in self.found.void:
                 continue
-            with _thawed(way.server):
-                measured = measure(way, plan)
+            try:
+                with _thawed(way.server):
+                    measured = measure(way, plan)
+            except OSError as error:  # a peer that has died ends its own row, not everybody's
+                self._leave_out(way.name, str(error))
+                continue
             if measured.sample.bad:
                 self._leave_out(way.name, f"{measured.sample.bad} bad answers: {measured.sample.problem}")
             else:

@@ -25,8 +25,8 @@ demo: venv  ## The main job on real input: train, pack, sign, roll out, break, u
 test: venv  ## Every test
 	$(BIN)/python -m pytest -n $(JOBS)
 
-test-fast: venv  ## The inner loop: everything that needs no real processes
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+test-fast: venv  ## The inner loop: units and contracts, no real processes
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" tests/unit tests/contracts
 
 check: venv  ## Format, lint, types, import contracts, size gates, device closure
 	$(BIN)/ruff format --check .

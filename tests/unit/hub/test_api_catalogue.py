@@ -84,7 +84,7 @@ def test_devices_that_saw_more_than_a_backup_holds_still_take_the_catalogue(hub,
             live.backup(to)
         for _ in range(3):
             world.clock.advance(7 * DAY)
-            assert await world.hub.catalogue.refresh()
+            await world.hub.catalogue.refresh()  # the hub's own round may have been there first
         seen.extend(await versions(world))
 
     async def restored(world):

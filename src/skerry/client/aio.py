@@ -10,12 +10,12 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
-from skerry.client import address as addresses
 from skerry.client import paths
 from skerry.client.address import Address, Scheme
 from skerry.client.answer import HEAD_END, MAX_HEAD, OK, Answers, Head, Result, room
+from skerry.client.caller import Caller
 from skerry.client.connection import Stale
-from skerry.client.request import Message, Options, Parameter, Requests
+from skerry.client.request import Message, Parameter
 from skerry.errors import CallInvalid, CallTimedOut, ConnectionBroken, ServerUnreachable, SkerryError
 from skerry.runtime.datatypes import Array
 
@@ -126,7 +126,7 @@ class _Connection(asyncio.Protocol):
             self._waiting.set_exception(error)
 
 
-class AsyncClient:
+class AsyncClient(Caller):
     """As `Client`, which see, for one event loop: its connections belong to the loop of the first call.
 
     Calls may run at the same time; each has a connection to itself. A cancelled call closes its connection.
@@ -142,16 +142,12 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
         max_answer_bytes: int = 1 << 30,
     ) -> None:
-        self._address = addresses.parse(url)
+        super().__init__(
+            url, timeout=timeout, binary=binary, keep=keep, headers=headers, max_answer_bytes=max_answer_bytes
+        )
         if self._address.scheme is Scheme.SHM:
             raise CallInvalid(problem=f"{url}: shared memory is for the synchronous client; use unix://")
-        self._timeout = timeout
-        self._binary = binary
-        self._keep = keep
-        self._requests = Requests(address=self._address, headers=headers or {})
-        self._answers = Answers(url, max_bytes=max_answer_bytes)
         self._idle: deque[_Connection] = deque()
-        self._closed = False
 
     async def infer(
         self,
@@ -166,14 +162,7 @@ class AsyncClient:
         parameters: Mapping[str, Parameter] | None = None,
     ) -> Result:
         """See `Client.infer`."""
-        options = Options(
-            model=model,
-            version=version,
-            outputs=tuple(outputs),
-            binary=self._binary if binary is None else binary,
-            seconds=self._timeout if timeout is None else timeout,
-            parameters=tuple(parameters.items()) if parameters else (),
-        )
+        options = self._options(model, version, outputs, timeout=timeout, binary=binary, parameters=parameters)
         message = self._requests.infer(inputs, options, request_id)
         head, body = await self._exchange(message, options.seconds, repeat=not parameters or options.repeatable)
         return self._answers.result(head, body, options.outputs, request_id)

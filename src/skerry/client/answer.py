@@ -16,7 +16,7 @@ from msgspec.json import Decoder
 
 from skerry.errors import AnswerNotUnderstood, CallRefused, InferenceRequestInvalid, SkerryError
 from skerry.oip import binary_codec, json_codec
-from skerry.runtime.datatypes import NUMPY, PROTOCOL, Array
+from skerry.runtime.datatypes import NUMPY, Array
 
 MAX_HEAD: Final = 64 * 1024
 HEAD_END: Final = b"\r\n\r\n"
@@ -220,7 +220,7 @@ class Answers:
         return layout
 
     def _shape(self, tensor: _Tensor) -> tuple[int, ...]:
-        if tensor.datatype not in PROTOCOL:
+        if tensor.datatype not in NUMPY:
             raise self.bad(f"output {tensor.name}: there is no datatype {tensor.datatype}")
         if len(tensor.shape) > _MAX_RANK or min(tensor.shape, default=0) < 0:
             raise self.bad(f"output {tensor.name}: {tensor.shape} is not a shape")

@@ -10,12 +10,12 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self
 
-from skerry.client import address as addresses
 from skerry.client import paths
 from skerry.client.address import Scheme
-from skerry.client.answer import OK, Answers, Head, Result
+from skerry.client.answer import OK, Head, Result
+from skerry.client.caller import Caller
 from skerry.client.connection import Connection, Stale
-from skerry.client.request import Message, Options, Parameter, Requests
+from skerry.client.request import Message, Parameter
 from skerry.client.slot_pool import SlotPool
 from skerry.errors import CallInvalid, CallTimedOut, ConnectionBroken
 from skerry.runtime.datatypes import Array
@@ -24,7 +24,7 @@ _LOOK_AFTER: Final = 1.0
 """Seconds a kept connection may have been idle before it is looked at: cheaper than a request that has to be repeated."""
 
 
-class Client:
+class Client(Caller):
     """Calls models of one server, over `http://host:port`, `unix:///path.sock` or `shm:///path.sock`.
 
     - Threads may share a client: each call has a connection to itself, of which at most `keep` stay open between calls. So
@@ -50,12 +50,9 @@ class Client:
         headers: Mapping[str, str] | None = None,
         max_answer_bytes: int = 1 << 30,
     ) -> None:
-        self._address = addresses.parse(url)
-        self._timeout = timeout
-        self._binary = binary
-        self._keep = keep
-        self._requests = Requests(address=self._address, headers=headers or {})
-        self._answers = Answers(url, max_bytes=max_answer_bytes)
+        super().__init__(
+            url, timeout=timeout, binary=binary, keep=keep, headers=headers, max_answer_bytes=max_answer_bytes
+        )
         self._idle: deque[Connection] = deque()
         self._slots = (
             SlotPool(self._address, self._requests, self._answers, keep=keep)
@@ -63,7 +60,6 @@ class Client:
             else None
         )
         self._process = os.getpid()
-        self._closed = False
 
     def infer(
         self,
@@ -78,20 +74,11 @@ class Client:
         parameters: Mapping[str, Parameter] | None = None,
     ) -> Result:
         """`outputs` empty = all of them; `binary=False` sends and asks for JSON."""
-        seconds = self._timeout if timeout is None else timeout
-        as_bytes = self._binary if binary is None else binary
-        if self._slots is not None and as_bytes and not (request_id or parameters):
-            result = self._slots.infer(inputs, (model, version, tuple(outputs), seconds))
+        options = self._options(model, version, outputs, timeout=timeout, binary=binary, parameters=parameters)
+        if self._slots is not None and options.binary and not (request_id or parameters):
+            result = self._slots.infer(inputs, (model, version, options.outputs, options.seconds))
             if result is not None:
                 return result
-        options = Options(
-            model=model,
-            version=version,
-            outputs=tuple(outputs),
-            binary=as_bytes,
-            seconds=seconds,
-            parameters=tuple(parameters.items()) if parameters else (),
-        )
         message = self._requests.infer(inputs, options, request_id)
         head, body = self._exchange(message, options.seconds, repeat=not parameters or options.repeatable)
         return self._answers.result(head, body, options.outputs, request_id)

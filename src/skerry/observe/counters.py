@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from msgspec import Struct
 
 from skerry.observe.histogram import Histogram
 from skerry.observe.latency import LOG_GAMMA, SMALLEST, LatencySketch
@@ -25,17 +24,9 @@ FINE_BOUNDS: Final = (
 _NOTES: Final = 1024
 
 
-class Timing(Struct, frozen=True, kw_only=True):
-    """Seconds of one request: waiting for its turn, reading and writing it, inside the engine, last byte in to answer out.
-
-    `batch` is the number of requests that shared its run.
-    """
-
-    queue: float
-    compute: float
-    total: float
-    codec: float = 0.0
-    batch: int = 1
+Times = tuple[float, float, float, float, int]
+"""Seconds of one request: from its last byte to its answer, waiting for its turn, inside the engine, reading and writing it;
+and the number of requests that shared its run. A plain tuple, because one is made for every request."""
 
 
 @dataclass(kw_only=True)
@@ -72,20 +63,16 @@ class ModelCounters:
         self._compute = Histogram()
         self._codec = Histogram(FINE_BOUNDS)
         self._batch = Histogram(BATCH_BOUNDS)
-        self._notes: list[tuple[float, float, float, float, int]] = []
+        self._notes: list[Times] = []
         self._window = Window()
 
-    def answer(self, timing: Timing, *, rows: int, not_finite: int, at: float) -> None:
+    def answer(self, times: Times, *, rows: int, at: float, not_finite: int = 0) -> None:
         """A request answered with 200; `at` in seconds since the epoch."""
-        self.note((timing.total, timing.queue, timing.compute, timing.codec, timing.batch), rows, at)
-        self.not_finite += not_finite
-
-    def note(self, seconds: tuple[float, float, float, float, int], rows: int, at: float) -> None:
-        """The same without ceremony: (total, queue, compute, codec, batch)."""
         self.answered += 1
         self.rows += rows
+        self.not_finite += not_finite
         self.last_at = at
-        self._notes.append(seconds)
+        self._notes.append(times)
         if len(self._notes) >= _NOTES:
             self._sort()
 

@@ -27,7 +27,7 @@ from skerry.oip.messages import (
     Source,
     Wanted,
 )
-from skerry.runtime.datatypes import NUMPY, PROTOCOL, Array, fits
+from skerry.runtime.datatypes import NUMPY, Array, fits
 from skerry.runtime.engine import Sequence
 
 _decoder: Final = Decoder(RequestBody)
@@ -248,7 +248,7 @@ def _shape(tensor: RequestTensor, declared: dict[str, TensorSpec]) -> tuple[int,
     spec = declared.get(tensor.name)
     if spec is None:
         raise _bad(f"the model has no input {tensor.name}; it has {', '.join(declared)}")
-    if tensor.datatype not in PROTOCOL:
+    if tensor.datatype not in NUMPY:
         raise _bad(f"input {tensor.name}: there is no datatype {tensor.datatype}")
     if tensor.datatype != spec.dtype:
         raise _bad(f"input {tensor.name}: datatype is {tensor.datatype}, the model takes {spec.dtype}")

@@ -34,10 +34,7 @@ NUMPY: Final[dict[str, np.dtype[Any]]] = {
     "BF16": BF16,
     "BYTES": np.dtype(object),
 }
-"""Datatype -> little-endian numpy type."""
-
-PROTOCOL: Final[frozenset[str]] = frozenset(NUMPY)
-"""Every datatype the protocol knows."""
+"""Datatype -> little-endian numpy type, for every datatype the protocol knows."""
 
 _NAMES: Final = {dtype: name for name, dtype in NUMPY.items()}
 

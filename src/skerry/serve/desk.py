@@ -117,7 +117,8 @@ class Desk:
         received, begun, ended = times
         total = self._now() - received
         served.counters.runs += 1
-        served.counters.note((total, 0.0, ended - begun, total - (ended - begun), 1), rows, self._today())
+        noted = (total, 0.0, ended - begun, total - (ended - begun), 1)
+        served.counters.answer(noted, rows=rows, at=self._today())
         if rows <= 1:
             self._observe(served, ended - begun)
 
@@ -183,10 +184,9 @@ class Desk:
         counters = served.counters
         if isinstance(outcome, Answered):
             times = (total, outcome.queue, outcome.compute, outcome.codec, outcome.batch)
-            counters.note(times, outcome.rows, self._today())
+            counters.answer(times, rows=outcome.rows, at=self._today(), not_finite=call.not_finite)
             if outcome.batch == 1 and outcome.rows <= 1:
                 self._observe(served, outcome.compute)
-            counters.not_finite += call.not_finite
             if self.witness is not None:
                 self.witness.answered(served, call, outcome)
         else:

@@ -163,6 +163,5 @@ class Endpoints:
         asked.ways = request.apart
         if self._regions is not None:
             asked = with_regions(asked, self._regions)
-        if prepared.pinned:
-            asked.pinned = True
+        asked.pinned = prepared.pinned
         self._desk.ask(prepared.served, asked)

@@ -20,7 +20,7 @@ from skerry.cli.top_figures import (
 from skerry.cli.top_screen import COLUMNS, figure, screen, table
 from skerry.cli.top_sources import Watch, of_urls
 from skerry.errors import CallInvalid
-from skerry.observe.counters import ModelCounters, Timing
+from skerry.observe.counters import ModelCounters
 from skerry.observe.exposition import Family, render
 from skerry.testing.clock import VirtualClock
 
@@ -70,7 +70,7 @@ def test_workloads_behind_one_address_are_told_apart():
 
 def test_what_our_server_writes_is_understood():
     counters = ModelCounters()
-    counters.answer(Timing(queue=0.001, compute=0.002, total=0.004, batch=2), rows=1, not_finite=0, at=1.0)
+    counters.answer((0.004, 0.001, 0.002, 0.0, 2), rows=1, at=1.0)
     labels = dict(zip(("model", "version", "variant"), KEY, strict=True))
     families = [
         Family(name=f"skerry_inference_{name}", kind="histogram", help="-", samples=((labels, histogram),))

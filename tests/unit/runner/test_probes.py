@@ -5,7 +5,6 @@ import pytest
 from acceptance.runner_harness import write_bundle
 from contracts.engine.models import affine
 from skerry.bundle.manifest import Tolerance
-from skerry.observe.counters import Timing
 from skerry.runner.probes import Probes
 from skerry.runtime.onnx import OnnxEngine
 from skerry.runtime.variant import load, self_test
@@ -33,7 +32,7 @@ class World:
         return self.served.counters.take_window()
 
     def answer_a_client(self):
-        self.served.counters.answer(Timing(queue=0, compute=0, total=0), rows=1, not_finite=0, at=0.0)
+        self.served.counters.answer((0.0, 0.0, 0.0, 0.0, 1), rows=1, at=0.0)
 
 
 def test_an_idle_runner_probes_and_a_right_answer_is_no_error(bundle):
